@@ -89,12 +89,14 @@ class ExpressionCheck:
     ) -> tuple[BoolArray, BoolArray]:
         """The verdicts on all rows, a few at a time, so that the values of their lists stay in the processor's cache."""
         dtypes = {column.name: column.dtype for column in batch.columns}
-        narrow = {name: self._format_of(name, column, dtypes.get(name)) for name, column in data.items()}
+        columns = {
+            name: _operand(column, self._format_of(name, column, dtypes.get(name))) for name, column in data.items()
+        }
         num_rows = batch.num_rows
         truth, known = np.empty(num_rows, np.bool_), np.empty(num_rows, np.bool_)
-        for rows in _blocks(data.values(), num_rows):
-            columns = {name: _operand(column[rows], narrow[name]) for name, column in data.items()}
-            truth[rows], known[rows] = evaluate(parsed, columns, rows.stop - rows.start)
+        for rows in _blocks(columns.values(), num_rows):
+            part = {name: column.cut(rows.start, rows.stop) for name, column in columns.items()}
+            truth[rows], known[rows] = evaluate(parsed, part, rows.stop - rows.start)
         return truth, known
 
     def _is_of_other_files(self, batch: Batch) -> bool:
@@ -179,13 +181,8 @@ def _operand(data: Data, narrow: str | None) -> Operand:
     return operand_of(data, narrow, widen)
 
 
-def _blocks(columns: Iterable[Data], num_rows: int) -> Iterator[slice]:
+def _blocks(columns: Iterable[Operand], num_rows: int) -> Iterator[slice]:
     """Slices of rows with about ``_BLOCK_VALUES`` values in the columns with lists; all rows at once without such columns."""
-    widest = 0
-    for column in columns:
-        if isinstance(column, np.ndarray):
-            widest = max(widest, column.size if column.ndim > 1 else 0)
-        elif pa.types.is_nested(_unwrapped(column.type)):
-            widest = max(widest, column.nbytes // 4)
+    widest = max((one.axes.count(one.axes.ndim) for one in columns if one.axes is not None), default=0)
     step = max(1, num_rows * _BLOCK_VALUES // widest) if widest else max(1, num_rows)
     return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))

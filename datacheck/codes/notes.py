@@ -174,12 +174,16 @@ CODES = (
         name="lengths-side-by-side",
         message="{detail}",
         finds="""Arrays side by side, such as X.npy and y.npy or the members of an .npz, that have different numbers of
-            rows.""",
-        why="Row i of one is not row i of the other, or the loader stops at the shorter one and says nothing.",
+            rows. Also lists of one row that are equally long in nearly all rows, such as tokens and their labels.""",
+        why="""Row i of one is not row i of the other, or the loader stops at the shorter one and says nothing. Lists of
+            different lengths cannot be stacked, or each label belongs to another token.""",
         example="""A row was lost in one of two files:
 
                 DC513 info: X has 1,000 rows, y has 999 rows, side by side. As a rule: one dimension name in their shapes, such as shape: [N] (DC304) (X.npy)""",
-        remedy="Find the row that is missing or too many, and write the files again, together.",
+        remedy="""Find the row that is missing or too many, and write the files again, together. For lists of one row, as a
+            rule:
+
+                checks: [len(input_ids) == len(labels)]""",
     ),
     _code(
         code="DC514",

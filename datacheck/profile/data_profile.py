@@ -16,6 +16,7 @@ from datacheck.profile.exchanged_keys import ExchangedColumn, ExchangedColumns, 
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.new_values import NewValues
 from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.profile.notes.row_lengths import RowLengths
 from datacheck.profile.notes.spans import Span
 from datacheck.profile.row_keys import LocalKeys
 from datacheck.profile.unit import LeafKey, UnitProfile
@@ -74,6 +75,7 @@ class DataProfile:
     leaves: dict[LeafKey, LeafProfile] = field(default_factory=dict)
     keys_of: dict[str | None, list[LeafKey]] = field(default_factory=dict)
     notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
+    row_lengths: RowLengths = field(default_factory=RowLengths)
     unique: dict[str, HashStore | ExchangedColumn] = field(default_factory=dict)
     keys: dict[tuple[str, ...], RowKeys] = field(default_factory=dict)
     is_quick: bool = False
@@ -130,6 +132,8 @@ class DataProfile:
             notes.set_file(file.uri)
             self.notes.setdefault(key, LeafNotes()).merge(notes)
             file.spans[key] = Span.of(unit.leaves[key]).merged(file.spans.get(key))
+        unit.row_lengths.set_file(file.uri)
+        self.row_lengths.merge(unit.row_lengths)
         for key, profile in unit.leaves.items():
             slots, present = file.num_values.get(profile.path, (0, 0))
             file.num_values[profile.path] = (slots + profile.num_slots, present + profile.num_present)

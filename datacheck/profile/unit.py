@@ -28,6 +28,7 @@ from datacheck.profile.coalesce_batches import CoalescedBatch, coalesce_batches
 from datacheck.profile.leaf import LeafProfile, block_extremes, is_text
 from datacheck.profile.new_values import NewValues, find_examples
 from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.profile.notes.row_lengths import RowLengths
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.row_hashes import RowHashes, RowHashTable
 from datacheck.profile.vocabulary import encode_codes, encode_text
@@ -71,6 +72,7 @@ class UnitProfile:
     unique_files: tuple[KeyFile, ...] = ()
     new_values: dict[str | None, NewValues] = field(default_factory=dict)
     notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
+    row_lengths: RowLengths = field(default_factory=RowLengths)
     error: SourceError | None = None
     findings: list[Finding] = field(default_factory=list)
 
@@ -151,6 +153,8 @@ class _UnitProfiler:
             result.num_rows += batch.num_rows + len(batch.malformed)
         result.num_malformed += len(batch.malformed)
         result.findings += reading_findings(batch, self._uri, options.missing_in or _NO_RULES)
+        if options.with_notes:
+            result.row_lengths.add(batch)
         rows = self._rows.rows_of(coalesced) if options.hash_rows else None
         key_hashes: dict[str | None, list[list[Hashes]]] = {}
         for key, table in self._keys.items():
@@ -168,6 +172,7 @@ class _UnitProfiler:
                     result.leaves[leaf.path, leaf.dtype].add_words(cells.unique().to_pylist())
 
     def finish(self) -> UnitProfile:
+        self._result.row_lengths.finish()
         names = frozenset(name for name in self._result.names if self._options.is_in_rows(name))
         if self._options.hash_rows and names and not is_one_number(names, self._result.fields):
             self._result.rows = self._rows.finish()

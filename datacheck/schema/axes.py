@@ -77,6 +77,18 @@ class Axes:
                 positions = np.searchsorted(size, positions, side="right") - 1
         return positions
 
+    def cut(self, start: int, stop: int) -> tuple[Axes, int, int]:
+        """The axes of the rows from ``start`` to ``stop``, and where their values begin and end."""
+        present = None if self.present is None else self.present[start:stop]
+        num_rows, sizes = stop - start, list(self.sizes)
+        for depth, size in enumerate(sizes):
+            if isinstance(size, int):
+                start, stop = start * size, stop * size
+            else:
+                sizes[depth] = size[start : stop + 1] - size[start]
+                start, stop = int(size[start]), int(size[stop])
+        return Axes(num_rows, tuple(sizes), present), start, stop
+
     def keep_rows(self, keep: BoolArray) -> tuple[Axes, BoolArray]:
         """The axes if the other rows had no values, and the mask of the flat values that are left."""
         sizes: list[Axis] = []
@@ -100,6 +112,8 @@ class Axes:
         present = self.present if rows is None or self.present is None else self.present[rows]
         beyond: BoolArray | None = None
         for size, index in zip(self.sizes, self.full(indexes), strict=True):
+            if not isinstance(size, int) and len(size) == 1:  # there are no lists: what is beyond the end has no values
+                size = np.zeros(2, np.int64)
             lengths = np.int64(size) if isinstance(size, int) else size[positions + 1] - size[positions]
             starts = positions * size if isinstance(size, int) else size[positions]
             if isinstance(index, int):
@@ -152,6 +166,8 @@ def _bounds(index: Any, lengths: Any) -> tuple[Any, Any]:
 
 
 def _composed(sizes: Sequence[Axis], count: int) -> Axis:
+    if len(sizes) == 1:
+        return sizes[0]
     if all(isinstance(size, int) for size in sizes):
         return math.prod(size for size in sizes if isinstance(size, int))
     offsets = np.arange(count + 1, dtype=np.int64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def evaluate(
     unknown for that reason is false. Raises :class:`ExpressionTypeError` if the expression does not fit the dtypes of
     the columns.
     """
-    tree = rounded_tree(expression, tuple(columns[name].narrow for name in expression.names))
+    tree = prepared_tree(expression, tuple(columns[name].narrow for name in expression.names))
     vectors = VectorAlgebra(columns, num_rows)
     with np.errstate(all="ignore"):
         truth, known = _verdicts(tree, vectors)
@@ -63,11 +64,13 @@ def _verdicts(tree: ast.expr, vectors: VectorAlgebra) -> tuple[BoolArray, BoolAr
 
 
 @lru_cache(maxsize=256)
-def rounded_tree(expression: ParsedExpression, dtypes: tuple[str | None, ...]) -> ast.expr:
-    """The tree, with constants that are compared with a narrow float field rounded to its dtype."""
+def prepared_tree(expression: ParsedExpression, dtypes: tuple[str | None, ...]) -> ast.expr:
+    """The tree, with what its comparisons with constants allow.
+
+    A constant that is compared with a narrow float field is rounded to its dtype. A second argument of ``nunique`` is the
+    number from which on it need not be exact: ``nunique(x, 2) > 1``.
+    """
     narrow = dict(zip(expression.names, dtypes, strict=True))
-    if not any(dtypes):
-        return expression.tree
 
     def narrow_of(node: ast.expr) -> str | None:
         match node:
@@ -80,18 +83,36 @@ def rounded_tree(expression: ParsedExpression, dtypes: tuple[str | None, ...]) -
                 return found.pop() if len(found) == 1 else None
         return None
 
-    class Rounder(ast.NodeTransformer):
+    class Preparer(ast.NodeTransformer):
         def visit_Compare(self, node: ast.Compare) -> ast.expr:
-            parts = [node.left, *node.comparators]
+            parts = _bounded(node)
             found = [narrow_of(part) for part in parts]
             rounded = [
                 _rounded(part, before or after)
                 for part, before, after in zip(parts, [None, *found[:-1]], [*found[1:], None], strict=True)
             ]
-            return ast.Compare(rounded[0], node.ops, [self.visit(part) for part in rounded[1:]])
+            first, *others = map(self.visit, rounded)
+            return ast.Compare(first, node.ops, others)
 
-    rounded_tree: ast.expr = Rounder().visit(copy.deepcopy(expression.tree))
-    return rounded_tree
+    prepared_tree: ast.expr = Preparer().visit(copy.deepcopy(expression.tree))
+    return prepared_tree
+
+
+def _bounded(node: ast.Compare) -> list[ast.expr]:
+    """The parts of a comparison, with a second argument of an ``nunique`` that is compared with numbers alone."""
+    parts = [node.left, *node.comparators]
+    numbers = [one.value for one in parts if isinstance(one, ast.Constant) and isinstance(one.value, int | float)]
+    if len(numbers) != len(parts) - 1 or not all(map(math.isfinite, numbers)):
+        return parts
+    enough = ast.Constant(max(1, *(math.floor(number) + 1 for number in numbers)))
+    return [_with_second(part, "nunique", enough) for part in parts]
+
+
+def _with_second(node: ast.expr, function: str, argument: ast.expr) -> ast.expr:
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=[first]) if name == function:
+            return ast.Call(node.func, [first, argument], node.keywords)
+    return node
 
 
 def _rounded(node: ast.expr, dtype: str | None) -> ast.expr:

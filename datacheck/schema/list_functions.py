@@ -208,8 +208,11 @@ def _depth_of(axes: Axes, axis: int) -> int:
     return axis % axes.ndim
 
 
-def reduce_lists(function: str, value: Operand, axis: int | None) -> tuple[Operand, Any]:
-    """One value of each list, or of each list along ``axis``; and where an integer needs more than 64 bits."""
+def reduce_lists(function: str, value: Operand, axis: int | None, enough: int | None = None) -> tuple[Operand, Any]:
+    """One value of each list, or of each list along ``axis``; and where an integer needs more than 64 bits.
+
+    ``enough`` is the number from which on ``nunique`` need not be exact.
+    """
     if value.axes is None and function in ("any", "all") and value.kind == "bool":
         return value, None
     if value.axes is None:
@@ -217,7 +220,10 @@ def reduce_lists(function: str, value: Operand, axis: int | None) -> tuple[Opera
         raise ExpressionTypeError(f"{function}() expects a list, got {described(value)}{hint}")
     value, axes, depth = _reduced_axis(value, value.axes, axis)
     runs, count = axes.runs(depth), axes.count(depth)
-    found, inexact = _reduced(function, value, runs, count)
+    if function in ("nunique", "is_sorted"):
+        found, inexact = _reduced_order(function, value, runs, count, enough), None
+    else:
+        found, inexact = _reduced(function, value, runs, count)
     if depth:
         return replace(found, axes=replace(axes, sizes=axes.sizes[:depth])), inexact
     return replace(found, valid=both_valid(found.valid, axes.present)), inexact
@@ -249,10 +255,6 @@ def _reduced(function: str, value: Operand, runs: Axis, count: int) -> tuple[Ope
         marks = np.ones(len(value.values), np.bool_) if value.valid is None else value.valid
         return Operand("number", count_of(marks & value.values if value.kind == "bool" else marks, runs, count)), None
     problem = f"{function}() expects a list of numbers, got {described(value)}"
-    if function in ("nunique", "is_sorted"):
-        if value.kind not in ("number", "bool", "text", *TIMES):
-            raise ExpressionTypeError(problem.replace("numbers", "values"))
-        return _reduced_order(function, value, runs, count), None
     is_extreme = function in ("min", "max") and value.kind in ("number", *TIMES)
     values = value.values if is_extreme else numbers(value, problem)
     values, runs = without_nulls(values, value.valid, runs, count)
@@ -283,7 +285,9 @@ def _total(runs: Axis, count: int) -> int:
     return runs * count if isinstance(runs, int) else int(runs[-1])
 
 
-def _reduced_order(function: str, value: Operand, runs: Axis, count: int) -> Operand:
+def _reduced_order(function: str, value: Operand, runs: Axis, count: int, enough: int | None) -> Operand:
+    if value.kind not in ("number", "bool", "text", *TIMES):
+        raise ExpressionTypeError(f"{function}() expects a list of values, got {described(value)}")
     values: Any = value.values
     if isinstance(values, pa.Array):
         if function == "is_sorted":
@@ -293,5 +297,5 @@ def _reduced_order(function: str, value: Operand, runs: Axis, count: int) -> Ope
         values = values.to_numpy(zero_copy_only=False).astype(np.int64)
     values, runs = without_nulls(values, value.valid, runs, count)
     if function == "nunique":
-        return Operand("number", distinct_of(values, runs, count))
+        return Operand("number", distinct_of(values, runs, count, enough))
     return Operand("bool", is_sorted(values, runs, count))

@@ -53,6 +53,21 @@ class Operand:
     narrow: str | None = None
     axes: Axes | None = None
 
+    def cut(self, start: int, stop: int) -> Operand:
+        """The rows from ``start`` to ``stop``; nothing is copied."""
+        axes = self.axes
+        if axes is not None:
+            axes, start, stop = axes.cut(start, stop)
+        part, exact = slice(start, stop), self.exact
+        return replace(
+            self,
+            values=None if self.values is None else self.values[part],
+            valid=None if self.valid is None else self.valid[part],
+            inexact=None if self.inexact is None else self.inexact[part],
+            exact=None if exact is None else lambda position: exact(start + position),
+            axes=axes,
+        )
+
     def exactly(self, rows: IntArray) -> Operand:
         """Some rows, with numbers as Python objects: integers of any size, decimals; times are nanoseconds."""
         positions, axes = rows, None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from datacheck.schema.evaluate import rounded_tree
+from datacheck.schema.evaluate import prepared_tree
 from datacheck.schema.expression import REDUCTIONS, ParsedExpression, fold
 from datacheck.schema.list_functions import IMAGE_SIZES
 from datacheck.schema.operators import CALCULATE, COMPARE
@@ -41,7 +41,7 @@ def compile_screen(expression: ParsedExpression, dtypes: Sequence[str | None]) -
     ``dtypes`` has the dtype of each name that is a narrower float than float64. Raises :class:`UncertainError`, here or when
     called, and NumPy's errors for values that do not fit.
     """
-    code = fold(rounded_tree(expression, tuple(dtypes)), _Compiler())
+    code = fold(prepared_tree(expression, tuple(dtypes)), _Compiler())
     return lambda row: _is_true(code(row))
 
 
@@ -88,7 +88,7 @@ class _Compiler:
         return lambda row: _array(value(row))[index]
 
     def call(self, function: str, arguments: Sequence[Code], axis: int | None) -> Code:
-        if len(arguments) > 1:
+        if len(arguments) > 1 and function in ("min", "max"):
             extreme = _MANY[function == "max"]
             return lambda row: reduce(partial(_extreme, extreme), [argument(row) for argument in arguments])
         value = arguments[0]

@@ -134,7 +134,9 @@ class VectorAlgebra:
         return self._matched(take_item(value, indexes))
 
     def call(self, function: str, arguments: Sequence[Operand], axis: int | None) -> Operand:
-        first = arguments[0]
+        first, enough = arguments[0], None
+        if function == "nunique" and len(arguments) > 1:
+            arguments, enough = [first], int(arguments[1].values)
         if function == "is_null":
             valid = first.valid if first.axes is None else first.axes.present
             return Operand("bool", np.bool_(False) if valid is None else ~valid)
@@ -146,7 +148,7 @@ class VectorAlgebra:
             if first.axes is None or function not in REDUCTIONS or len(arguments) > 1:
                 return first
         if function in REDUCTIONS and len(arguments) == 1:
-            found, inexact = reduce_lists(function, first, axis)
+            found, inexact = reduce_lists(function, first, axis, enough)
             if inexact is not None:
                 self._mark_inexact(inexact, found.valid, found.axes)
             return found

@@ -7,6 +7,7 @@ import itertools
 import json
 import pickle
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from job_files import run_command, write_table
 
 import datacheck
 from datacheck.batch import Batch, Column
-from datacheck.findings import Finding
+from datacheck.findings import MAX_EXAMPLES, Finding
 from datacheck.gate.checking import check
+from datacheck.jobs.sharding.result_codec import References, decode, encode
 from datacheck.profile.notes.find import NOTE_OPTIONS
 from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.numbers import NUM_ENDS
+from datacheck.profile.notes.row_lengths import RowLengths
 from datacheck.profile.unit import profile_batches
 
 RANDOM = np.random.default_rng(0)
@@ -184,6 +187,11 @@ def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
             "3 of 10 texts in 'a' are words for a missing value. As a rule: missing: ['None', 'nan', 'N/A']",
         ),
         ({"x": np.zeros((80, 2)), "y": np.zeros(79)}, "DC513", "x has 80 rows, y has 79 rows, side by side"),
+        (
+            {"input_ids": [[5, 6, n] for n in range(50)], "my labels": [[1] * (3 - (n == 9)) for n in range(50)]},
+            "DC513",
+            "in 1 of 50 rows, the same length in all others. As a rule: expr: len(input_ids) == len(`my labels`)",
+        ),
     ],
 )
 def test_what_looks_wrong_is_noted_with_the_rule_that_forbids_it(data: Any, code: str, expected: str) -> None:
@@ -201,6 +209,11 @@ def test_what_looks_wrong_is_noted_with_the_rule_that_forbids_it(data: Any, code
         {"e": RANDOM.normal(0, 1, (500, 16)).astype(np.float32)},
         {"m": RANDOM.integers(0, 2, (50, 8, 8)).astype(np.uint8)},
         pa.table({"t": [f"text {n}" for n in range(500)], "zip": [f"0{n:04}" for n in range(500)]}),
+        # Lists that are mostly, but not always, of one value each.
+        pa.table(
+            {name: [[n] * (1 + (n % size == 0)) for n in range(500)] for name, size in (("tags", 50), ("authors", 70))}
+        ),
+        pa.table({name: [[n] * (2 + n % size) for n in range(500)] for name, size in (("words", 5), ("scores", 7))}),
     ],
 )
 def test_usual_data_has_no_notes(data: Any) -> None:
@@ -357,3 +370,75 @@ def test_compare_takes_sentinels_for_nulls(tmp_path: Path) -> None:
     ]
     assert any(one.startswith("the null rate of 't' changed from 0 % (0 of 1,000)") for one in messages)
     assert not any("null rate" in one.message for one in datacheck.compare({"t": train}, {"t": other}).findings)
+
+
+@given(
+    rows=st.lists(st.tuples(*[st.none() | st.integers(0, 4)] * 3), max_size=40),
+    cuts=CUTS,
+    row_group=st.none() | st.just(3),
+    are_apart=st.booleans(),
+)
+@settings(max_examples=40)
+def test_lengths_side_by_side_are_counted_however_the_data_is_split(
+    rows: list[Any], cuts: list[int], row_group: int | None, are_apart: bool
+) -> None:
+    """In units, and in batches of single columns as the row groups of a Parquet file are read."""
+    names = ["a", "s.b", "s.c"]
+    arrays = [pa.array([None if one[index] is None else [1] * one[index] for one in rows]) for index in range(3)]
+    arrays = [array.cast(pa.list_(pa.int64())) for array in arrays]
+    columns = [Column("a", arrays[0]), Column("s", pa.StructArray.from_arrays(arrays[1:], ["b", "c"]))]
+    merged = RowLengths()
+    for start, stop in itertools.pairwise([0, *sorted({cut for cut in cuts if 0 < cut < len(rows)}), len(rows)]):
+        batch = Batch(tuple(columns), len(rows), row_group=row_group).slice(start, stop - start)
+        parts = [batch]
+        if are_apart and row_group is not None:
+            parts = [replace(batch, columns=(one,), counts_rows=one is batch.columns[0]) for one in batch.columns]
+        lengths = profile_batches(parts, NOTE_OPTIONS).row_lengths
+        lengths.set_file("a")
+        merged.merge(decode(encode([lengths], References()), References())[0])
+    for first, second in itertools.combinations(range(3), 2):
+        known = [
+            (row, one[first], one[second]) for row, one in enumerate(rows) if None not in (one[first], one[second])
+        ]
+        pair = merged.pairs.get((names[first], names[second]))
+        if pair is None:
+            assert not rows
+            continue
+        unequal = [row for row, left, right in known if left != right]
+        assert pair.num_rows == len(known)
+        assert pair.unequal.count == len(unequal)
+        assert [one.row for one in pair.unequal.examples] == unequal[:MAX_EXAMPLES]
+        assert pair.equal_long == sum(left == right >= 2 for _, left, right in known)
+        assert pair.unequal_long == sum(left != right and max(left, right) >= 2 for _, left, right in known)
+
+
+def test_of_three_lists_the_odd_one_is_named(tmp_path: Path) -> None:
+    """Each list is compared with one other, in files that are read column by column, and in lines."""
+    lengths = RANDOM.integers(3, 9, 200).tolist()
+    ids = [[1] * length for length in lengths]
+    labels = [one[:-1] if row in (7, 120) else one for row, one in enumerate(ids)]
+    table = {"input_ids": ids, "labels": labels, "attention_mask": ids}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet", row_group_size=50)
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, pa.table(table).to_pylist())) + "\n")
+    for name, place in (
+        ("a.parquet", "row group 0, row 7; row group 2, row 120"),
+        ("a.jsonl", "rows 7, 120, lines 8, 121"),
+    ):
+        (found,) = [one for one in datacheck.find_notes(tmp_path / name) if one.code == "DC513"]
+        assert (found.field, found.num_violations, found.num_checked) == ("labels", 2, 200)
+        assert found.message.startswith("the lists of input_ids and labels have different lengths in 2 of 200 rows")
+        assert found.message.endswith(f"({tmp_path / name}, {place})")
+
+
+def test_a_schema_forbids_lists_of_another_length_than_those_beside_them(tmp_path: Path) -> None:
+    ids = [[1, 2, row] for row in range(60)]
+    labels = [one[:-1] if row == 7 else one for row, one in enumerate(ids)]
+    write_table(tmp_path / "a.parquet", {"input_ids": ids, "labels": labels})
+    schema = datacheck.infer(tmp_path)
+    assert [one.expr for one in schema.checks] == ["len(input_ids) == len(labels)"]
+    assert [(one.code, one.examples[0].row) for one in datacheck.scan(tmp_path, schema).findings if one.is_error] == [
+        ("DC302", 7)
+    ]
+    permissive = datacheck.infer(tmp_path, permissive=True)
+    assert permissive.checks == ()
+    assert datacheck.scan(tmp_path, permissive).ok

@@ -17,6 +17,7 @@ import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.checks.expression import ExpressionCheck
 from datacheck.schema import Expression
+from datacheck.schema.reductions import distinct_of
 
 VALUE = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0, float("nan"), float("inf")])
 #: Lists whose values and lengths collide often.
@@ -343,3 +344,66 @@ def test_different_values_of_lists_of_many_lengths() -> None:
         for number in (0, 1, 4, 9):
             verdicts = [len(set(row)) == number for row in rows]
             check(f"nunique(x) == {number}", of_lists(dtype, x=rows), [50], verdicts)
+
+
+#: Values that are equal in some dtypes and different in others, by dtype.
+DISTINCT: dict[str, list[Any]] = {
+    "float16": [0.0, -0.0, 1.0, float("nan"), -float("nan"), float("inf"), 65504.0],
+    "float32": [0.0, -0.0, 1.0, float("nan"), -float("nan"), -float("inf"), 1e-45],
+    "float64": [0.0, -0.0, 1.0, float("nan"), 1 + 2**-52, -1e300],
+    "bool": [False, True],
+    "int8": [0, -1, 127],
+    "uint16": [0, 1, 65535],
+    "uint32": [0, 1, 2**31, 2**32 - 1],
+    "int64": [0, 2**32, -(2**63), 2**63 - 1],
+}
+
+
+@settings(max_examples=60)
+@given(data=st.data(), dtype=st.sampled_from(sorted(DISTINCT)), enough=st.none() | st.integers(1, 4))
+def test_distinct_values_of_lists_are_those_of_numpy(data: st.DataObject, dtype: str, enough: int | None) -> None:
+    lists = data.draw(st.lists(st.lists(st.sampled_from(DISTINCT[dtype]), max_size=5), max_size=6))
+    repeats = data.draw(st.sampled_from([1, 3000]))  # lists of very different lengths are counted in several groups
+    arrays = [np.array(one * (repeats if index == 0 else 1), dtype) for index, one in enumerate(lists)]
+    runs = np.cumsum([0, *map(len, arrays)])
+    flat = np.concatenate([*arrays, np.array([], dtype)])
+    expected = np.array([len(np.unique(one)) for one in arrays], np.int64)
+    found = distinct_of(flat, runs, len(arrays), enough)
+    capped = (lambda counts: counts) if enough is None else (lambda counts: np.minimum(counts, enough))
+    np.testing.assert_array_equal(capped(found), capped(expected))
+    for one, count in zip(arrays, expected, strict=True):
+        assert capped(distinct_of(one, len(one), 1, enough)) == capped(count)
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("nunique(x) > 1", [0, 1, 4]),
+        ("1 < nunique(x)", [0, 1, 4]),
+        ("nunique(x) == 1", [0, 2, 3]),
+        ("1 <= nunique(x) < 3", [0, 3]),
+        ("nunique(x) in [0, 2]", [1, 3, 4]),
+        ("not nunique(x) >= 2.5", [3]),
+        ("nunique(x) > -1", []),
+        ("nunique(x) == len(x)", [3, 4]),
+        ("any(x > 2) == (nunique(x) > 2)", [2]),
+    ],
+)
+def test_numbers_of_distinct_values_in_comparisons(rule: str, broken: list[int]) -> None:
+    nan = float("nan")
+    batch = of_lists(pa.float32(), x=[[], [1], [3, nan], [1, 2, 3, 3], [nan, nan], None])
+    assert broken_rows(rule, batch, [])[0] == broken
+
+
+def test_a_column_is_cut_at_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of lists, nulls and integers beyond int64, judged a few rows at a time."""
+    monkeypatch.setattr("datacheck.checks.expression._BLOCK_VALUES", 2)
+    nested = pa.array([[[1, 2], []], None, [[3]], [[], [4, 5, 6]], [[7], [8]]], pa.list_(pa.list_(pa.int8())))
+    large = pa.array([1, 2**64 - 1, None, 2**63, 5], pa.uint64())
+    lists = pa.array([[2**64 - 1], [1, 2], None, [2**63, 0], []], pa.list_(pa.uint64()))
+    batch = Batch.from_arrow(pa.record_batch({"x": nested, "y": large, "z": lists}))
+    assert broken_rows("sum(x) < 15", batch, [1]) == ([3, 4], 4)
+    assert broken_rows("x[0, 0] > 0", batch, []) == ([3], 4)
+    assert broken_rows(f"y < {2**63}", batch, [])[0] == [1, 3]
+    assert broken_rows(f"all(z < {2**63})", batch, [])[0] == [0, 3]
+    assert broken_rows(f"max(z) - y < {2**63}", batch, [])[0] == [0]

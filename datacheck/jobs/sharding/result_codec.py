@@ -67,6 +67,7 @@ _MODULES = {
     "datacheck.profile.new_values": ("NewValues",),
     "datacheck.profile.notes.leaf_notes": ("LeafNotes",),
     "datacheck.profile.notes.numbers": ("CommonValues", "Ends", "NumberNotes"),
+    "datacheck.profile.notes.row_lengths": ("LengthPair", "RowLengths"),
     "datacheck.profile.notes.steps": ("StepNotes", "UnevenSteps", "_Row", "_Seen"),
     "datacheck.profile.notes.tally": ("Tally",),
     "datacheck.profile.notes.texts": ("TextNotes",),

@@ -22,6 +22,7 @@ from datacheck.profile.infer.describe import describe
 from datacheck.profile.infer.fields import MAX_TEXTS, FieldSummary, suggest_field
 from datacheck.profile.notes.find import NOTE_OPTIONS, notes_of_profiles
 from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.profile.notes.row_lengths import equal_lengths
 from datacheck.reports.text import render_finding
 from datacheck.schema.model import Schema
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_yaml
@@ -96,7 +97,8 @@ def infer(
 
     It gives each field a dtype and a shape, and says whether it has nulls, NaN or infinities. It sets bounds with a
     margin, lists the values of small vocabularies, and marks keys as unique. A few NaN or infinities among other values,
-    sentinels, outliers, rare variants of a text and a few blank texts are not made legal: a scan with the schema reports them.
+    sentinels, outliers, rare variants of a text, a few blank texts and a few lists that are not as long as those beside
+    them are not made legal: a scan with the schema reports them.
 
     Args:
         data: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
@@ -229,7 +231,9 @@ def _infer(profile: DataProfile, name: str | None, data: Any, permissive: bool, 
         has_faults = has_faults or (not permissive and loose != strict)
         fields[path] = constraints
         notes[path] = "; ".join(map(describe, [summary, *([] if values is None else [values])]))
-    schema = Schema.model_validate({"name": name, "fields": fields})
+    rules = [] if permissive else _rules_across_fields(profile, summaries)
+    schema = Schema.model_validate({"name": name, "fields": fields, "checks": rules})
+    has_faults = has_faults or bool(rules)
     header = tuple(_header(profile, data, permissive))
     frequent = "" if permissive else _frequent_faults(schema)
     return Inference(schema, notes, header, tuple(profile.errors), has_faults=has_faults, frequent=frequent)
@@ -244,6 +248,15 @@ def _frequent_faults(schema: Schema) -> str:
         f"NaN or infinities are allowed where more than 5 % are, in {join_limited(allowed)}: remove allow_nan and allow_inf if"
         " they are faults."
     )
+
+
+def _rules_across_fields(profile: DataProfile, summaries: Mapping[str | None, FieldSummary]) -> list[str]:
+    """That lists which are nearly always equally long always are, if every file has them."""
+    return [
+        equal_lengths(names)
+        for names in profile.row_lengths.uneven()
+        if all(name in summaries and summaries[name].is_everywhere for name in names)
+    ]
 
 
 def _suggest(summary: FieldSummary, values: FieldSummary | None, *, permissive: bool) -> dict[str, Any]:

@@ -91,4 +91,5 @@ def notes_of_profiles(profiles: Sequence[DataProfile]) -> tuple[Finding, ...]:
                 first_file.setdefault(path, file.uri)
         for key, leaf in profile.leaves.items():
             found += judge_leaf(leaf, profile.notes.get(key), first_file.get(leaf.path, ""))
+        found += profile.row_lengths.judge()
     return (*found, *judge_files(profiles))
