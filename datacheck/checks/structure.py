@@ -38,7 +38,7 @@ class FieldFacts:
     ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
     the rows seen so far, and False for a column. ``is_shared`` is True if another field has the same path.
     ``unseen`` says what the values are that no check sees into. ``is_parameter`` marks a weight of a model, and ``is_zero``
-    one of at least two axes, all of whose values so far are 0.
+    one of at least two axes, all of whose values so far are 0. ``is_derived`` marks what describes the values of a column.
     """
 
     dtype: str
@@ -50,6 +50,7 @@ class FieldFacts:
     unseen: str = ""
     is_parameter: bool = False
     is_zero: bool = False
+    is_derived: bool = False
 
     @classmethod
     def of(cls, leaf: Leaf, column: Column) -> FieldFacts:
@@ -68,6 +69,7 @@ class FieldFacts:
             unseen=unseen,
             is_parameter=leaf.is_parameter,
             is_zero=is_zero,
+            is_derived=column.derived,
         )
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,14 @@ from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.rules import format_value
 from datacheck.codes import CODES, OWN_CODE, codes_with_prefix, nearest_code
-from datacheck.errors import UsageError
+from datacheck.errors import SourceError, UsageError
+from datacheck.jobs.executors.isolated import Isolated, may_crash
+from datacheck.jobs.scan import inspect_file, lost_inspection
+from datacheck.jobs.units.scan import lost_error
 from datacheck.leaves import IntArray
 from datacheck.schema.loading import SchemaLike
 from datacheck.sources import expand_inputs, get_source
-from datacheck.sources.base import ReadOptions
-from datacheck.sources.detect import inspect_input
+from datacheck.sources.base import ReadOptions, WorkUnit
 from datacheck.storage.documents import load_schema
 
 
@@ -75,8 +78,12 @@ def find_bad_rows(
         loaded = load_schema(schema(file.uri) if callable(schema) else schema)
         load_libraries(loaded)
         rules = RuleSet(loaded)
-        info = inspect_input(file)
+        info = Isolated(inspect_file, lost_inspection)(file)
+        if isinstance(info, SourceError):
+            raise info
         for unit in info.units:
+            if may_crash(unit) and (error := Isolated(_try, lambda unit: lost_error(unit.uri))(unit)):
+                raise error
             checker = Checker(rules, with_rows=True)
             for batch in get_source(unit.format).read(unit):
                 coerced = coerce_batch(batch, loaded)
@@ -84,6 +91,14 @@ def find_bad_rows(
                 yield from _rows(file.uri, batch, found)
     if unknown := [code for code in codes if code not in CODES]:
         raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
+
+
+def _try(unit: WorkUnit) -> SourceError | None:
+    """Read a unit to its end, to show whether that can be done here: its bad rows may be more than could be sent."""
+    with suppress(SourceError):
+        for _ in get_source(unit.format).read(unit):
+            pass
+    return None
 
 
 def _selected(code: str) -> list[str]:

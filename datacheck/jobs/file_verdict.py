@@ -53,10 +53,11 @@ def files_by_columns(verdicts: Iterable[FileVerdict]) -> dict[Columns, list[str]
 
 
 def columns_of(fields: FieldMap, num_values: NumValues) -> Columns:
-    """The summaries of the fields of a file."""
+    """The summaries of the fields that a file has of itself, which those that describe an image or a recording are not."""
     return tuple(
         ColumnSummary(path, facts.dtype, _is_null(num_values.get(path, (0, 0))), facts.unseen)
         for path, facts in fields.items()
+        if not facts.is_derived
     )
 
 

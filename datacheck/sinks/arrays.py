@@ -10,7 +10,6 @@ import io
 import itertools
 import json
 import math
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -127,17 +126,18 @@ def raw_bytes(values: Array) -> memoryview:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data if values.nbytes else memoryview(b"")
 
 
+def npy_description(dtype: np.dtype[Any]) -> Any:
+    """A dtype as the header of an ``.npy`` says it: without metadata, such as the names of an HDF5 enum."""
+    return np.lib.format.dtype_to_descr(np.lib.format.drop_metadata(dtype))
+
+
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """The magic, version and header of an ``.npy``, exactly as NumPy writes them.
 
     NumPy pads the header for 21 digits of the first axis, so its length does not depend on the number of rows.
     """
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # NumPy warns that a dtype's metadata is not stored; the values do not depend on it.
-        warnings.simplefilter("ignore", UserWarning)
-        description = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": shape}
+    header = {"descr": npy_description(dtype), "fortran_order": False, "shape": shape}
     try:
         np.lib.format.write_array_header_1_0(buffer, header)
     except UnicodeEncodeError:

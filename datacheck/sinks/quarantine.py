@@ -26,6 +26,7 @@ from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import AccountingError, OutputError, UsageError
 from datacheck.leaves import FLOAT_FORMATS
+from datacheck.sinks.arrays import npy_description
 from datacheck.sinks.arrow import ArrowSink
 from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.columns import LOGICAL_DTYPE_KEY, arrow_array, arrow_schema, column_name, tensor_array
@@ -189,7 +190,7 @@ def _replacement(column: Column) -> Column:
 def _numpy_kind(column: Column) -> dict[str, object]:
     values = column.data
     assert isinstance(values, np.ndarray)
-    kind: dict[str, object] = {"dtype": np.lib.format.dtype_to_descr(values.dtype), "shape": list(values.shape[1:])}
+    kind: dict[str, object] = {"dtype": npy_description(values.dtype), "shape": list(values.shape[1:])}
     return kind if column.name is not None else {**kind, "has_name": False}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from job_files import contents, write_pipeline
 
+from datacheck.jobs.executors import isolated
 from datacheck.jobs.executors.isolated import Isolated, may_crash
 from datacheck.sources.discover import InputFile
 from datacheck.sources.steps import count_step
@@ -45,9 +47,11 @@ def make_function(_item: Work) -> object:
 #: A module in place of h5py, whose files with "bad" in their names end the process, as damaged ones can.
 DEADLY = """
 import os, signal, sys
+path = list(sys.path)
 sys.path.remove(os.path.dirname(__file__))
 del sys.modules["h5py"]
 import h5py
+sys.path[:] = path
 open_file = h5py.File
 def deadly(name, *arguments, **options):
     if "bad" in os.path.basename(name):
@@ -86,25 +90,79 @@ def run_script(folder: Path, script: str) -> str:
     return done.stdout
 
 
-def test_a_file_that_crashes_its_library_is_a_finding_in_scan_infer_compare_and_run(folder: Path) -> None:
+def test_a_file_that_crashes_its_library_is_a_finding_of_every_job(folder: Path) -> None:
     write_pipeline(folder, "in")
     script = """
 import datacheck, datacheck.errors
+from datacheck.jobs.bad_rows import find_bad_rows
 print(datacheck.scan("in", workers=2))
 print(datacheck.compare("in/a.h5", "in/bad.h5"))
 try:
     datacheck.infer("in")
 except datacheck.errors.SourceError as error:
     print("DC910", error)
+rows = find_bad_rows("in")
+print("a bad row of", next(rows).uri)
+try:
+    list(rows)
+except datacheck.errors.SourceError as error:
+    print("DC910", error)
 print(datacheck.run("pipeline.yaml", workers=1))
 """
     printed = run_script(folder, script)
-    assert printed.count("DC910") == 4
-    assert printed.count("in/bad.h5") >= 4
-    assert printed.count("the process that read it died each time") == 4
+    assert printed.count("DC910") == 5
+    assert printed.count("in/bad.h5") >= 5
+    assert printed.count("the process that read it died each time") == 5
+    assert "a bad row of in/a.h5" in printed
     assert "in/a.h5" in printed
     assert "in/c.h5" in printed
     assert sorted(contents(folder / "out" / "data")) == ["a.hdf5", "c.hdf5"]
+
+
+def test_a_child_starts_where_python_prints_first_and_paths_are_no_text(folder: Path) -> None:
+    (folder / "deadly" / "sitecustomize.py").write_text("print('hello', flush=True)\nprint('and', end=' ', flush=True)")
+    script = """
+import pathlib, sys
+sys.path.append(pathlib.Path.cwd())
+import datacheck
+print([finding.code for finding in datacheck.scan("in/bad.h5").findings])
+"""
+    assert run_script(folder, script) == "hello\nand ['DC910']\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs descriptors as POSIX has them")
+def test_a_child_starts_where_the_standard_streams_are_closed(folder: Path) -> None:
+    script = """
+import os
+os.closerange(0, 3)
+import datacheck
+with open("found", "w") as file:
+    print([finding.code for name in ("a", "bad") for finding in datacheck.scan(f"in/{name}.h5").findings], file=file)
+"""
+    run_script(folder, script)
+    assert (folder / "found").read_text() == "['DC101', 'DC910']\n"
+
+
+class _Interrupted(io.BytesIO):
+    def __next__(self) -> bytes:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_a_child_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Child(isolated._Child):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self._process)
+            self._answers.close()
+            self._answers = _Interrupted()  # type: ignore[assignment]
+
+    monkeypatch.setattr(isolated, "_children", isolated._Children())
+    monkeypatch.setattr(isolated, "_Child", Child)
+    with pytest.raises(KeyboardInterrupt):
+        Isolated(work_on, lambda item: -item.number)(Work(1))
+    assert [one.returncode is None for one in started] == [False]
 
 
 def test_only_work_on_files_that_can_crash_goes_to_a_child() -> None:

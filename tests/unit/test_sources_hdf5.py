@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from job_files import write_pipeline
 from source_files import inspect, join, read_batches, shrink_units
 
 import datacheck
@@ -288,6 +289,21 @@ def test_a_run_writes_a_new_file_with_the_same_bytes_each_time(tmp_path: Path, m
             np.testing.assert_array_equal(file["train/x"][:], values[kept])
             np.testing.assert_array_equal(file["train/y"][:], kept)
     assert contents[0] == contents[1]
+
+
+def test_the_names_of_an_enum_stay_and_are_no_warning_where_rows_are_quarantined(tmp_path: Path) -> None:
+    names = {"up": 0, "down": 1}
+
+    def fill(file: Any) -> None:
+        file["x"] = [1.0, NAN, 3.0]
+        file["e"] = np.array([0, 1, 1], h5py.enum_dtype(names, "i1"))
+
+    write(tmp_path / "a.h5", fill)
+    assert datacheck.run(write_pipeline(tmp_path, "a.h5")).totals()["num_quarantined"] == 1
+    (written,) = (tmp_path / "out").rglob("*.hdf5")
+    with h5py.File(written) as file:
+        assert file["e"][:].tolist() == [0, 1]
+        assert h5py.check_enum_dtype(file["e"].dtype) == names
 
 
 @pytest.mark.torch

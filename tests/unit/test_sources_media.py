@@ -188,6 +188,14 @@ def test_rows_with_broken_images_are_quarantined_and_the_table_is_as_it_was(tmp_
     assert pq.read_table(tmp_path / "out" / path).to_pydict() == table.take([0, 2]).to_pydict()
 
 
+def test_what_describes_only_some_formats_is_not_missing_in_files_of_others(tmp_path: Path) -> None:
+    """Only JPEG has an orientation, and only recordings of floats have numbers."""
+    for number, kind in enumerate(["JPEG", "JPEG", "PNG"]):
+        pq.write_table(pa.table({"image": [image_bytes(kind)]}), tmp_path / f"{number}.parquet")
+        (tmp_path / f"{number}.wav").write_bytes(audio_bytes(NOISE, "PCM_16" if number == 2 else "FLOAT"))
+    assert found(tmp_path) == []
+
+
 # Audio
 
 

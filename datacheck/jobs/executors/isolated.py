@@ -114,7 +114,9 @@ class _Child:
     """A child process that calls one function at a time."""
 
     def __init__(self) -> None:
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        # Python ignores what is no text there.
+        path = [folder for folder in sys.path if isinstance(folder, str)]
+        code = f"import sys; sys.path[:] = {path!r}; from {__name__} import serve; serve()"
         with without_interrupts():
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -125,8 +127,14 @@ class _Child:
         self.last_used = time.monotonic()
 
     def is_ready(self) -> bool:
-        """Wait until it can be used; whether it can."""
-        return self._answers.readline() == _READY
+        """Wait until it can be used; end it where it cannot. What is printed when Python starts comes before that."""
+        is_ready = False
+        try:
+            is_ready = any(line.endswith(_READY) for line in self._answers)
+        finally:
+            if not is_ready:
+                self.end()
+        return is_ready
 
     def call(self, function: bytes, item: bytes) -> tuple[str, Any]:
         """How the call of a pickled function ended, and with what; raises ``_LostError`` if the process ended."""
@@ -219,13 +227,17 @@ class _Children:
             return None
         with self._lock:
             self._num_busy += 1
-        with suppress(OSError):
-            child = _Child()
-            if child.is_ready():
-                return child
-            child.end()
-        with self._lock:
-            self._num_busy -= 1
+        is_ready = False
+        try:
+            with suppress(OSError):
+                child = _Child()
+                is_ready = child.is_ready()
+                if is_ready:
+                    return child
+        finally:
+            if not is_ready:
+                with self._lock:
+                    self._num_busy -= 1
         self._is_possible = False
         return None
 
@@ -307,8 +319,10 @@ class _Answers:
 
 def _take_output() -> IO[bytes]:
     """Standard output, for answers alone, and what libraries print about damaged files nowhere; Python may still warn."""
-    answers, errors = os.fdopen(os.dup(1), "wb"), os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere == 2:  # which was closed, and is no place for anything else
+        nowhere = os.dup(nowhere)
+    answers, errors = os.fdopen(os.dup(1), "wb"), os.dup(2)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sys.stderr = os.fdopen(errors, "w", buffering=1, errors="backslashreplace")
