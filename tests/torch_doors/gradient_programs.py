@@ -209,11 +209,46 @@ def updates_of_the_loop_after_backward(bad: bool, guard: Guards) -> nn.Module:
     return model
 
 
+def updates_in_double_precision_of_a_part(bad: bool, guard: Guards) -> nn.Module:
+    model = mlp().double()
+    head = list(model[2].parameters())
+    with guard(model, sgd(model)):
+        for x in inputs(bad):
+            loss = (model(x.double()).sum(1) * torch.log(x).sum(1)).mean()  # BUG
+            gradients = torch.autograd.grad(loss, head)
+            with torch.no_grad():
+                for parameter, gradient in zip(head, gradients, strict=True):
+                    parameter -= 0.01 * gradient
+    return model
+
+
+def adversarial_weights(bad: bool, guard: Guards) -> nn.Module:
+    model = mlp()
+    optimizer = sgd(model)
+    with guard(model, optimizer):
+        for x in inputs(bad):
+            optimizer.zero_grad()
+            (model(x).sum(1) * torch.log(x).sum(1)).mean().backward()  # BUG
+            with torch.no_grad():
+                moved = [0.05 * p.grad / (p.grad.norm() + 1e-12) for p in model.parameters() if p.grad is not None]
+                for p, move in zip(model.parameters(), moved, strict=True):
+                    p.add_(move)
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            with torch.no_grad():
+                for p, move in zip(model.parameters(), moved, strict=True):
+                    p.sub_(move)
+            optimizer.step()
+    return model
+
+
 #: Programs that change the weights before an optimizer is stepped. A step that is skipped must leave them as they were.
 EARLY: list[Callable[[bool, Guards], nn.Module]] = [
     sharpness_aware,
     updates_of_the_loop,
     updates_of_the_loop_after_backward,
+    updates_in_double_precision_of_a_part,
+    adversarial_weights,
 ]
 for each in EARLY:
     program("log-of-zero-or-negative", samples=(2,))(each)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datacheck.findings import Severity
 from datacheck.text import count, quantity
+from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.norms import sum_squares
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.trip import Signals, Trip
@@ -33,18 +34,32 @@ class EarlyCheck:
 
     def begin(self) -> None:
         """Gradients are about to be computed."""
-        if not (self.is_stepped or self._is_driven_twice):
-            self._sample = UpdateSample(self._runner.training.parameters)
+        if self.is_stepped or self._is_driven_twice or not self._is_possible():
+            return
+        sample = UpdateSample(self._runner.training.parameters)
+        # Of weights that are NaN already, it would seem that they move.
+        self._sample = sample if float(sample.moved() or 0.0) == 0.0 else None
 
-    def ends_step(self) -> bool:
-        """Whether the weights have changed since the last gradients and no optimizer was stepped: the loop updates itself."""
+    def _is_possible(self) -> bool:
+        training = self._runner.training
+        return training.rank_group is None and not training.scaler.is_active and not training.devices()
+
+    def ends_step(self, frames: tuple[Frame, ...]) -> bool:
+        """Whether the weights have changed since the last gradients and no optimizer was stepped: the loop updates itself.
+
+        ``frames`` call the model. Where they did not call it before in this step, the loop moves the weights between two
+        backward passes of a step.
+        """
         if self._sample is None or self.is_stepped:
             return False
-        if self._runner.state.is_held_early:
+        if self._runner.state.decided_early is False:
             # Its updates were of 0.
             return True
         ratio, self._sample = self._sample.moved(), None
-        if not isinstance(ratio, float) or ratio == 0.0:
+        if ratio is None or float(ratio) == 0.0:
+            return False
+        if not self._runner.state.was_called_from(frames):
+            self._is_driven_twice = True
             return False
         if not self._updates_itself:
             self._updates_itself = True
@@ -52,21 +67,28 @@ class EarlyCheck:
             self._runner.log.add_note("the updates", detail, Severity.INFO)
         return True
 
-    def check(self, gradients: Sequence[Tensor] | None) -> None:
-        """Check the loss and ``gradients``, or those of the parameters. Raises where the policy stops training."""
+    def check(self, returned: Sequence[tuple[Tensor, Tensor | None]] | None) -> None:
+        """Check the loss and the gradients of the parameters, or those that were returned, each with what it is of.
+
+        Raises where the policy stops training.
+        """
         runner, training = self._runner, self._runner.training
         is_needed = self._is_driven_twice or (self._updates_itself and not self.is_stepped)
-        if not is_needed or training.rank_group is not None or training.scaler.is_active or training.devices():
+        if not is_needed or not self._is_possible():
             return
         named = [(one.name, one.tensor.grad) for one in training.parameters]
-        if gradients is not None:
-            named = list(zip((name for name, _ in named), gradients, strict=False))
+        if returned is not None:
+            names = {id(one.tensor): one.name for one in training.parameters}
+            # Copies of the parameters come in their order.
+            order = [names.get(id(tensor)) for tensor, _ in returned]
+            order = list(names.values()) if not any(order) else order
+            named = [(name, gradient) for name, (_, gradient) in zip(order, returned, strict=True) if name is not None]
         known = [(name, gradient) for name, gradient in named if gradient is not None]
-        trip = None if runner.state.is_held_early else self._find_trip(known)
+        trip = self._find_trip(known) if runner.state.decided_early is None else None
         if trip is not None:
             runner.monitor.history.add_step(trip.step, trip.signals.loss, trip.signals.gradient_norm)
-            runner.state.is_held_early = not runner.resolve(trip)
-        if runner.state.is_held_early:
+            runner.state.decided_early = runner.resolve(trip)
+        if runner.state.decided_early is False:
             # What the loop makes of them must not reach the weights.
             for _, gradient in known:
                 gradient.detach().zero_()

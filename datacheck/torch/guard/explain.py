@@ -185,7 +185,11 @@ class Explainer:
             found, is_exact, call = self._loop.explain(state.calls, model, scale)
             if found is not None and call is not None:
                 state.bad_part = call.parts[-1] if call.parts else None
-                return _with_micro_batch(found, state.calls.index(call), len(state.calls)), True
+                # Several gradients may be taken of one batch.
+                new = [bool(one.parts) for one in state.calls]
+                new = new if any(new) else [True] * len(new)
+                position = sum(new[: state.calls.index(call) + 1]) - 1
+                return _with_micro_batch(found, max(position, 0), sum(new)), True
             if is_exact:
                 return None, True
         found = self._replay_parts(model, scale)

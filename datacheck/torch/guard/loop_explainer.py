@@ -29,6 +29,7 @@ from datacheck.torch.values import count_nonfinite
 
 #: Causes that only say that a value was there: whether it was is to be verified.
 _INITIAL = frozenset({"constant-not-finite", "input-not-finite"})
+_WEIGHTS = "parameter-not-finite"
 
 
 class Outcome(NamedTuple):
@@ -67,9 +68,10 @@ class LoopExplainer:
                 self._advance(call, substitutes)
                 continue
             found, is_reproduced, _ = self._explain_call(call, substitutes, model, scale)
-            if found is not None:
+            if found is not None and (found.cause != _WEIGHTS or (is_exact and _has_bad_weights(model))):
                 return Outcome(found, True, call)
-            is_exact = is_exact and is_reproduced
+            # Weights of a copy, or that the loop has changed since a call that could not be replayed, are an effect.
+            is_exact = is_exact and is_reproduced and found is None
             if number + 1 < len(calls):
                 self._advance(call, substitutes)
         return Outcome(None, is_exact)
@@ -239,6 +241,10 @@ class LoopExplainer:
                 schema=self._schema,
                 note_lost=self._note_lost,
             )
+
+
+def _has_bad_weights(model: nn.Module) -> bool:
+    return any(count_nonfinite(parameter)[0] for parameter in model.parameters())
 
 
 def _rests_on(taken: Sequence[Taken], found: Diagnosis) -> bool:

@@ -26,7 +26,8 @@ from datacheck.torch.guard.early_check import EarlyCheck
 from datacheck.torch.guard.grad_scaler import GradScaler, fused_scale
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.loop_replay import LoopCall, autocast_now, total_of
-from datacheck.torch.guard.names import NamedParameter, unwrap_model
+from datacheck.torch.guard.names import unwrap_model
+from datacheck.torch.guard.owners import ParameterOwners
 from datacheck.torch.guard.source_path import is_in_loop
 from datacheck.torch.guard.step_parts import detach_all, probe_part
 from datacheck.torch.guard.step_runner import StepRunner
@@ -57,8 +58,7 @@ class LoopHooks:
         self._reaches: dict[Place, frozenset[int]] = {}
         self._ends: dict[Any, int] = {}
         self._last_place: Place = ()
-        #: The parameters, and the positions of their optimizers by identity.
-        self._owners: tuple[Sequence[NamedParameter], dict[int, int]] | None = None
+        self._owners = ParameterOwners(runner.training)
         #: Functions with the loop of the training: those that called them began before the step, and are of no use.
         self._loops: set[CodeType] = set()
         #: A scaled loss by its id: the loss, and what scaled it.
@@ -133,7 +133,7 @@ class LoopHooks:
         frames = frames_above(sys._getframe(2), state.outside, last=self._loops, small=True) if has_gradients else ()
         if state.awaits_update and state.new_parts and has_gradients:
             self._judge_unused_loss(frames)
-        elif state.calls and self._early.ends_step():
+        elif state.calls and self._early.ends_step(frames):
             runner.close()
             state.began_after = self._last_place
         if not state.awaits_update:
@@ -207,9 +207,12 @@ class LoopHooks:
         runner, state = self._runner, self._state
         if state.source in _OWN_SOURCES or state.phase not in _PHASES_OF_LOOP or is_capturing():
             return False
-        reached = self._find_owners(inputs)
-        if not reached:
-            return False
+        reached = self._owners.find(inputs)
+        is_own = bool(reached)
+        if not is_own:
+            if not self._owners.are_copies(inputs):
+                return False
+            reached = frozenset(range(len(runner.training.optimizers)))
         frames = frames_above(frame, state.outside, last=self._loops)
         if not state.awaits_update:
             runner.begin(late=True)
@@ -217,26 +220,15 @@ class LoopHooks:
         loss = total_of([untransformed(untransformed(one).detach()) for one in outputs])
         self._keep_call(frames, place_of(frame, state.outside), reached, loss)
         if loss is not None:
-            state.add_grad_loss(loss, keeps_graph=keeps_graph)
+            state.add_grad_loss(loss, keeps_graph=keeps_graph, is_own=is_own)
         if any(map(is_transformed, outputs)):
             # Within a transform, nothing can be read.
             return False
         self._early.begin()
         return True
 
-    def _find_owners(self, inputs: tuple[Tensor, ...]) -> frozenset[int]:
-        """The optimizers whose parameters these are, or copies of them: as many, with the same shapes in the same order."""
-        parameters = self._runner.training.parameters
-        if self._owners is None or self._owners[0] is not parameters:
-            # Gradients may be taken many times in a step, with respect to anything.
-            self._owners = parameters, {id(parameter.tensor): parameter.optimizer for parameter in parameters}
-        owners = self._owners[1]
-        found = frozenset(owners[id(tensor)] for tensor in inputs if id(tensor) in owners)
-        if found or len(inputs) != len(parameters):
-            return found
-        pairs = zip(inputs, parameters, strict=True)
-        are_copies = all(one.shape == parameter.tensor.shape for one, parameter in pairs)
-        return frozenset(range(len(self._runner.training.optimizers))) if are_copies else found
+    def owns(self, inputs: tuple[Tensor, ...]) -> bool:
+        return bool(self._owners.find(inputs))
 
     def _keep_call(self, frames: tuple[Frame, ...], place: Place, reached: frozenset[int], loss: Tensor | None) -> None:
         state = self._state
@@ -259,10 +251,16 @@ class LoopHooks:
         if loop is not None and len(self._loops) < MAX_PLACES:
             self._loops.add(loop.code)
 
-    def after_backward(self, gradients: Sequence[Tensor] | None = None) -> None:
+    def after_backward(self) -> None:
+        self._after_gradients(None)
+
+    def after_grad(self, inputs: tuple[Tensor, ...], gradients: Sequence[Tensor | None]) -> None:
+        self._after_gradients(list(zip(inputs, gradients, strict=True)))
+
+    def _after_gradients(self, returned: Sequence[tuple[Tensor, Tensor | None]] | None) -> None:
         if self._state.phase is Phase.OBSERVE and not is_capturing() and self._state.source not in _OWN_SOURCES:
             self._state.random_after_call = self._runner.training.random.read()
-            self._early.check(gradients)
+            self._early.check(returned)
 
     def _find_reached(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> frozenset[int]:
         """The optimizers whose parameters backward reaches; found out once for each place in the program."""
@@ -379,8 +377,8 @@ class LoopHooks:
 
     def _check_update(self, optimizer: Optimizer) -> None:
         runner = self._runner
-        if self._state.is_held_early:
-            self._apply(optimizer, makes_update=False)
+        if self._state.decided_early is not None:
+            self._apply(optimizer, makes_update=self._state.decided_early)
             return
         scale, may_overflow = fused_scale(optimizer)
         partners = self._partners_of(optimizer)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bad_batches import BadBatch
-from datacheck.torch.guard.call_stack import OpenCall, Place
+from datacheck.torch.guard.call_stack import Frame, OpenCall, Place
 from datacheck.torch.guard.loop_replay import LoopCall
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.trip import Trip
@@ -77,6 +77,8 @@ class StepState:
     #: provisional if its gradients have a graph: a later loss may be computed from them.
     grad_losses: list[Tensor] = field(default_factory=list)
     is_provisional: bool = False
+    #: Whether they are of gradients of the weights: those of copies of the weights count only where there are no others.
+    are_own: bool = False
     #: Whether ``Guard.begin`` reports the batches of this step.
     is_reported: bool = False
     #: The record of a batch of this step that was bad in an earlier run.
@@ -110,8 +112,9 @@ class StepState:
     trip: Trip | None = None
     #: Whether the update may be made, by identity of an optimizer that was checked and has not stepped since.
     decisions: dict[int, bool] = field(default_factory=dict)
-    #: Whether the update must not be made, whatever gradients are added: the ones before were non-finite, and are zeros now.
-    is_held_early: bool = False
+    #: Whether the update may be made in spite of gradients that were non-finite before the weights changed: None where none
+    #: were. Where it may not, they are zeros now, and so is what is added to them.
+    decided_early: bool | None = None
     #: Whether non-finite gradients may have gone into the update, since no action dealt with the trip.
     is_unresolved: bool = False
     #: The diagnosis of the last trip that was explained, in this step or before.
@@ -134,7 +137,7 @@ class StepState:
         self.phase = Phase.OBSERVE
         self.updated.clear()
         self.decisions.clear()
-        self.is_held_early = False
+        self.decided_early = None
         self.is_reported = False
         self.source = Source.LOOP if self.source is Source.TRAINER else self.source
         self.random_after_call = random
@@ -152,7 +155,7 @@ class StepState:
         self.last_part = None
         self.losses.clear()
         self.grad_losses.clear()
-        self.is_provisional = False
+        self.is_provisional = self.are_own = False
         self.known_bad = None
         self.bad_part = None
         self.num_dropped_parts = 0
@@ -195,6 +198,14 @@ class StepState:
         """The parts since the last call of backward."""
         return tuple(self.parts[self.num_parts_done :])
 
+    def was_called_from(self, frames: tuple[Frame, ...]) -> bool:
+        """Whether the model was called in this step from where it is called now: so the loop has come round."""
+        places = [(frame.code, frame.offset) for frame in frames]
+        return any(
+            all((known.code, known.offset) == place for known, place in zip(part.frames, places, strict=False))
+            for part in self.parts
+        )
+
     def add_call(self, call: LoopCall) -> None:
         """Keep a call of backward; of more than ``MAX_PARTS``, the last ones."""
         if len(self.calls) == MAX_PARTS:
@@ -207,8 +218,13 @@ class StepState:
         """The losses of this step."""
         return self.losses or self.grad_losses
 
-    def add_grad_loss(self, loss: Tensor, *, keeps_graph: bool) -> None:
-        """Keep a loss whose gradients are returned to the loop."""
+    def add_grad_loss(self, loss: Tensor, *, keeps_graph: bool, is_own: bool) -> None:
+        """Keep a loss whose gradients are returned to the loop: of the weights, or of what may be a copy of them."""
+        if self.are_own and not is_own:
+            return
+        if is_own and not self.are_own:
+            self.grad_losses.clear()
+            self.are_own, self.is_provisional = True, False
         if self.is_provisional:
             self.grad_losses.pop()
         self.grad_losses.append(loss)

@@ -41,16 +41,22 @@ class CallObserver(Protocol):
     def before_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
         """Backward is called with these tensors, from this frame."""
 
+    def owns(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Whether some of these are parameters that the observer watches, not copies of them."""
+
     def before_grad(
         self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...], frame: FrameType, *, keeps_graph: bool
     ) -> bool:
         """Gradients of these outputs with respect to ``inputs`` are computed and returned, for this frame.
 
-        ``keeps_graph``: another loss may be computed from them. Returns whether to call :meth:`after_backward` with them.
+        ``keeps_graph``: another loss may be computed from them. Returns whether to call :meth:`after_grad`.
         """
 
-    def after_backward(self, gradients: Sequence[Tensor] | None = None) -> None:
-        """It has returned, or has returned ``gradients`` of the weights."""
+    def after_backward(self) -> None:
+        """Backward has returned."""
+
+    def after_grad(self, inputs: tuple[Tensor, ...], gradients: Sequence[Tensor | None]) -> None:
+        """The gradients of ``inputs`` are returned; None for those that the outputs do not depend on."""
 
     def after_fetch(self, batch: Any) -> None:
         """A DataLoader has given a batch."""
@@ -251,10 +257,12 @@ def _make_grad(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(outputs, *args, **kwargs)
         observers = _present()
         inputs, keeps_graph = _tensors(args[3]), bool(args[2])
+        # What one guard watches is no copy of what another one does, though it may have the same shapes.
+        observers = [one for one in observers if one.owns(inputs)] or observers
         concerned = [one for one in observers if one.before_grad(given, inputs, frame, keeps_graph=keeps_graph)]
         result = original(outputs, *args, **kwargs)
         for observer in concerned:
-            observer.after_backward(_tensors(result))
+            observer.after_grad(inputs, result)
         return result
 
     return grad
