@@ -62,6 +62,9 @@ def _refuse(leaf: Leaf) -> ValueRule:
 
 def _keys_of(kind: pa.DataType) -> tuple[str, str] | None:
     messages = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+    if messages is not None and pa.types.is_null(messages):
+        # Empty lists have no type of their own.
+        return _KEYS[0]
     if messages is None or not pa.types.is_struct(messages):
         return None
     names = {messages.field(index).name for index in range(messages.num_fields)}
@@ -79,6 +82,8 @@ class _Chats:
         self.lengths = lengths
         self.chat = np.repeat(np.arange(len(lists)), lengths)
         messages = lists.flatten()
+        if pa.types.is_null(messages.type):
+            messages = messages.cast(pa.struct([(name, pa.string()) for name in keys]))
         roles, self.texts = (with_kernels(pc.struct_field(messages, name)) for name in keys)
         self.speaker = _speakers(roles)
 

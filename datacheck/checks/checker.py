@@ -140,7 +140,8 @@ class Checker:
                 is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
                 seen.add(leaf.path)
                 self._collect_facts(leaf, column, is_shared=is_shared)
-                if batch.is_ragged and leaf.dtype == "struct":
+                # Lists that are all empty have no objects, so none that lacks a key.
+                if batch.is_ragged and (leaf.dtype == "struct" or (leaf.dtype == "null" and not len(leaf))):
                     containers[leaf.path] = leaf
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)

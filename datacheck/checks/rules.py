@@ -19,7 +19,7 @@ from datacheck.checks.base import LeafPositions, Outcome
 from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.index_counts import WholeColumns
-from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
+from datacheck.leaves import BoolArray, IntArray, Leaf, Ragged, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.row_spread import SpreadCounter
 from datacheck.text import plain
@@ -342,9 +342,13 @@ def _row_width(leaf: Leaf) -> int | None:
 
 def _num_columns(leaf: Leaf) -> int:
     """The size of the last axis of an array or of lists of one length; 0 if its values are not in step."""
-    if len(leaf.levels) != 1 or not isinstance(leaf.levels[0], Regular):
+    level = leaf.levels[0] if len(leaf.levels) == 1 else None
+    if isinstance(level, Ragged) and len(level.offsets) > 1:
+        size = int(level.offsets[1] - level.offsets[0])
+        is_even = level.offsets[0] == 0 and bool((np.diff(level.offsets) == size).all())
+        return size if is_even else 0
+    if not isinstance(level, Regular):
         return 0
-    level = leaf.levels[0]
     is_last = level.order == "C" and level.axes is None and len(level.shape) > 1
     return level.shape[-1] if is_last else 0
 

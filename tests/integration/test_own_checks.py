@@ -67,6 +67,23 @@ class Balanced(datacheck.DatasetCheck):
         return [f"{share:.0%} of the labels are 1"] if share > self.at_most else []
 
 
+class Failing(datacheck.DatasetCheck):
+    code, message, columns = "X201", "never said", ("id",)
+
+    def __init__(self, step):
+        self.step = step
+
+    def update(self, columns):
+        assert self.step != "update", "cannot add"
+
+    def merge(self, other):
+        assert self.step != "merge", "cannot merge"
+
+    def problems(self):
+        assert self.step != "problems", "cannot tell"
+        return []
+
+
 def broken(values):
     return values
 
@@ -199,3 +216,16 @@ def test_schema_check_says_that_a_check_cannot_be_used() -> None:
     Path("s.yaml").write_text("fields: {x: {own_checks: 'my_checks:evn'}}\n")
     with pytest.raises(SchemaError, match="did you mean 'even'"):
         check_document("s.yaml")
+
+
+@pytest.mark.parametrize("step", ["update", "merge", "problems"])
+def test_a_check_of_the_dataset_that_raises_is_a_finding_that_names_it(step: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for part in range(2):
+        pd.DataFrame({"id": [2, 4]}).to_parquet(tmp_path / "data" / f"{part}.parquet")
+    schema = {"own_checks": {"check": "my_checks:Failing", "arguments": {"step": step}}}
+    said = {"update": "add", "merge": "merge", "problems": "tell"}[step]
+    expected = f"DC005 'id' could not be checked: my_checks:Failing: {step} failed: AssertionError: cannot {said}"
+    assert messages(tmp_path / "data", schema) == [expected]
+    if step != "merge":
+        assert messages(pd.DataFrame({"id": [2]}), schema) == [expected]

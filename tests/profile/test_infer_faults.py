@@ -136,6 +136,7 @@ def test_a_heavy_tail_is_no_fault() -> None:
         (pa.array(["a"] * 100 + ["", "  "]), "1 empty; 1 blank"),
         (pa.array(["fridge"] * 100 + ["fridge "]), "'fridge ' once, a variant of 'fridge'?"),
         (pa.array(["fridge"] * 200 + ["oven"] * 2), "'oven' twice"),
+        (pa.array([0] * 200 + [7]), "7 once"),
         (pa.array(range(100)), "uint8 would hold them"),
         (pa.array(np.linspace(-32760, 32767, 300).astype(np.int16)), "they reach the limits of int16: larger ones may"),
         (pa.array(np.arange(100) * 1.0), "all are integers"),

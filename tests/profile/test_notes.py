@@ -154,6 +154,11 @@ def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
             "all 288 values in 'speed' are 0 at index 11 of the last axis",
         ),
         (
+            {"speed": pa.array(np.where(np.arange(20) == 11, 0, RANDOM.normal(50, 5, (288, 20))).tolist())},
+            "DC504",
+            "all 288 values in 'speed[]' are 0 at index 11 of the last axis",
+        ),
+        (
             {"e": np.eye(5)[[0, 1, 2]] * [[1], [0], [1]]},
             "DC505",
             "1 of 3 vectors in 'e' are all zero. As a rule: expr: any(e != 0)",

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -22,14 +23,17 @@ ARRAYS = hnp.arrays(
 )
 
 
-@given(ARRAYS, st.lists(st.integers(0, 4), max_size=5), st.lists(st.integers(0, 5), max_size=2), st.booleans())
-def test_whole_columns_are_those_of_numpy(values: Any, dark: list[int], cuts: list[int], is_saved: bool) -> None:
+@given(ARRAYS, st.lists(st.integers(0, 4), max_size=5), st.lists(st.integers(0, 5), max_size=2), *[st.booleans()] * 2)
+def test_whole_columns_are_those_of_numpy(
+    values: Any, dark: list[int], cuts: list[int], is_saved: bool, is_list: bool
+) -> None:
     values[..., [column for column in dark if column < values.shape[-1]]] = 0
     rules = RuleSet(Schema.model_validate({"fields": {"x": {"gt": 0}}}))
     bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]
+    data = pa.array(values.tolist()) if is_list and values.ndim == 2 else values
     findings: list[Finding] = []
     for start, stop in itertools.pairwise(bounds):
-        batch = Batch((Column("x", values[start:stop]),), stop - start, start)
+        batch = Batch((Column("x", data[start:stop]),), stop - start, start)
         findings += scan_batches([batch], "a", rules).findings
     if is_saved:
         findings = [Finding.from_dict(json.loads(json.dumps(one.to_dict()))) for one in findings]

@@ -254,3 +254,10 @@ def test_messages(data: Any, field: dict[str, Any], message: str) -> None:
 def test_a_schema_that_contradicts_itself_is_an_error(field: dict[str, Any], message: str) -> None:
     with pytest.raises(datacheck.DatacheckError, match=message.replace("(", r"\(")):
         datacheck.scan(np.zeros(1), {"fields": {"x": field}})
+
+
+def test_chats_that_are_all_empty_have_no_assistant_turn() -> None:
+    findings = datacheck.scan(pa.table({"messages": [[], []]}), {"fields": {"messages": {"format": "chat"}}}).findings
+    assert [(one.code, one.rule, one.num_violations) for one in findings] == [
+        ("DC217", "there is an assistant turn", 2)
+    ]

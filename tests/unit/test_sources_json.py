@@ -443,3 +443,16 @@ def test_a_large_file_is_read_in_bounded_memory(name: str, tmp_path: Path, monke
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < len(content) / 4
+
+
+@pytest.mark.parametrize("lines", [[[], []], [[{"x": 1}], [], []], [[], [{"x": 1}]]])
+def test_empty_lists_have_no_objects_that_lack_a_key(
+    lines: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_units(monkeypatch, 16)
+    path = tmp_path / "boxes.jsonl"
+    path.write_text("\n".join(json.dumps({"boxes": boxes}) for boxes in lines))
+    schema = {"fields": {"boxes[].x": {"ge": 0}}}
+    assert not datacheck.scan(path, schema=schema).findings
+    path.write_text(path.read_text() + "\n" + json.dumps({"boxes": [{"y": 1}]}))
+    assert "DC107" in {finding.code for finding in datacheck.scan(path, schema=schema).findings}

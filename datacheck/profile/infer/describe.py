@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +58,11 @@ def _remarks(summary: FieldSummary) -> list[str]:
             found += _remarks_on_numbers(profile, notes.numbers, summary)
         if notes.texts is not None:
             found += _remarks_on_texts(notes.texts)
-        if profile.dtype == "string" and profile.vocabulary is not None and profile.vocabulary.counts:
-            found += _remarks_on_categories(profile.vocabulary.counts)
+        counts = profile.vocabulary.counts if profile.vocabulary is not None else None
+        is_text = profile.dtype == "string"
+        is_class = profile.dtype.startswith(("int", "uint")) and len(counts or ()) <= MAX_CODES
+        if counts and (is_text or is_class):
+            found += _remarks_on_categories(counts, is_text=is_text)
     return found
 
 
@@ -121,17 +125,18 @@ def _remarks_on_texts(notes: TextNotes) -> list[str]:
     return [f"{count(number)} {what}" for number, what in counts if number]
 
 
-def _remarks_on_categories(counts: Mapping[str, int]) -> list[str]:
-    """Rare members of a category, and variants of more frequent ones."""
-    variants = find_variants(counts)
+def _remarks_on_categories(counts: Mapping[Any, int], *, is_text: bool) -> list[str]:
+    """Rare members of a category, texts or class ids, and variants of more frequent texts."""
+    variants = find_variants(counts) if is_text else {}
     usual = max(counts.values())
-    rare = [text for text, number in counts.items() if number <= 2 and usual >= 50 * number]
-    listed = [text for text in counts if text in variants or text in rare][:_MAX_LISTED]
+    rare = {member for member, number in counts.items() if number <= 2 and usual >= 50 * number}
+    members = counts if is_text else sorted(counts)
+    listed = [member for member in members if member in variants or member in rare][:_MAX_LISTED]
     times = {1: "once", 2: "twice"}
     return [
-        f"{plain(repr(text), 40)} {times.get(counts[text], quantity(counts[text], 'time'))}"
-        + (f", a variant of {plain(repr(variants[text]), 40)}?" if text in variants else "")
-        for text in listed
+        f"{plain(repr(member), 40)} {times.get(counts[member], quantity(counts[member], 'time'))}"
+        + (f", a variant of {plain(repr(variants[member]), 40)}?" if member in variants else "")
+        for member in listed
     ]
 
 

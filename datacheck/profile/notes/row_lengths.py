@@ -115,7 +115,9 @@ class RowLengths:
     def _uneven(self) -> Iterator[tuple[tuple[str, str], LengthPair]]:
         together = {names: pair for names, pair in self.pairs.items() if pair.belongs_together}
         judged: set[str] = set()
-        for name in sorted({name for names in together for name in names}, key=partial(_num_unequal, together)):
+        # In the order of the columns where as many differ: that of a set is another in each process.
+        involved = dict.fromkeys(name for names in together for name in names)
+        for name in sorted(involved, key=partial(_num_unequal, together)):
             for names, pair in together.items():
                 if name in names and judged.isdisjoint(names) and pair.unequal.count:
                     yield names, pair

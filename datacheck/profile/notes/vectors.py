@@ -76,7 +76,6 @@ class VectorNotes:
                     self._count(*_row_extremes(part), size, start, size, places)
                     self._add_channels(part.reshape(-1, *inner))
         elif isinstance(level, Ragged):
-            self.channels = None
             self._add_ragged(leaf, level, coalesced)
 
     def _add_fortran(self, leaf: Leaf, level: Regular, coalesced: CoalescedBatch) -> None:
@@ -92,6 +91,7 @@ class VectorNotes:
         starts, lengths = level.offsets[:-1], np.diff(level.offsets)
         is_long = lengths > 1
         if not is_long.any():
+            self.channels = None
             return
         # The last value of each segment is left out by a boundary at the end of the array.
         values = to_float(leaf.values, leaf.dtype)
@@ -104,6 +104,11 @@ class VectorNotes:
         self.num_vectors += len(firsts)
         for tally, mask in self._kinds(low, high, sizes):
             tally.add_mask(mask, lambda rows: places(firsts[rows]))
+        size = int(lengths.max())
+        if (lengths[lengths > 0] == size).all():
+            self._add_channels(values[present[0] :][: len(present) * size].reshape(-1, size))
+        else:
+            self.channels = None
 
     def _count(self, low: Array, high: Array, size: int, start: int, stride: int, places: Any) -> None:
         """Count vectors by their extremes; vector ``i`` begins at the flat position ``(start + i) * stride``."""
