@@ -68,7 +68,7 @@ class LoopExplainer:
                 self._advance(call, substitutes)
                 continue
             found, is_reproduced, _ = self._explain_call(call, substitutes, model, scale)
-            if found is not None and (found.cause != _WEIGHTS or (is_exact and _has_bad_weights(model))):
+            if found is not None and (found.cause != _WEIGHTS or (is_exact and not _is_finite_in(model, found))):
                 return Outcome(found, True, call)
             # Weights of a copy, or that the loop has changed since a call that could not be replayed, are an effect.
             is_exact = is_exact and is_reproduced and found is None
@@ -243,8 +243,11 @@ class LoopExplainer:
             )
 
 
-def _has_bad_weights(model: nn.Module) -> bool:
-    return any(count_nonfinite(parameter)[0] for parameter in model.parameters())
+def _is_finite_in(model: nn.Module, found: Diagnosis) -> bool:
+    """Whether the parameter that a diagnosis names is finite in the model: then it was that of a copy."""
+    blamed = found.chain[0].op if found.chain else ""
+    named = (one for name, one in model.named_parameters() if blamed == f"parameter '{plain(name)}'")
+    return any(not count_nonfinite(parameter)[0] for parameter in named)
 
 
 def _rests_on(taken: Sequence[Taken], found: Diagnosis) -> bool:
