@@ -18,7 +18,10 @@ _CANDIDATES = (
     pa.date32(),
     pa.timestamp("s"),
     pa.timestamp("ns"),
+    # Times with fractions of a second and years outside 1678 to 2262.
+    pa.timestamp("us"),
     pa.timestamp("ns", "UTC"),
+    pa.timestamp("us", "UTC"),
     pa.float64(),
     pa.string(),
 )
