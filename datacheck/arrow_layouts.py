@@ -2,7 +2,7 @@
 
 Views, run-end-encoded and dictionary arrays have the values of a plain array in another layout, and few Arrow functions
 take them, least of all inside lists and structs. The functions here take any array. Arrays that repeat a value by
-reference (dictionaries, runs) can be far larger once decoded: :func:`decoded_bytes` tells how large before it happens.
+reference (dictionaries, runs, views) can be far larger once decoded: :func:`decoded_bytes` tells how large before it happens.
 """
 
 from __future__ import annotations
@@ -34,11 +34,16 @@ def is_encoded(kind: pa.DataType) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def holds_encoded(kind: pa.DataType) -> bool:
-    """Whether a type is encoded, or contains an encoded type."""
+def may_repeat(kind: pa.DataType) -> bool:
+    """Whether values of a type can be far larger than their buffers: it holds encoded values, or views of text or lists."""
     if isinstance(kind, pa.BaseExtensionType):
-        return holds_encoded(kind.storage_type)
-    return is_encoded(kind) or any(holds_encoded(kind.field(index).type) for index in range(kind.num_fields))
+        return may_repeat(kind.storage_type)
+    is_one = is_encoded(kind) or is_view(kind) or _is_list_view(kind)
+    return is_one or any(may_repeat(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def with_kernels(array: pa.Array) -> pa.Array:
@@ -135,22 +140,49 @@ def decode(array: pa.Array) -> pa.Array:
 
 
 def decoded_bytes(array: pa.Array) -> int:
-    """About how many bytes an array takes once it is decoded; 0 if nothing in it is encoded."""
+    """About how many bytes an array takes once it is decoded; 0 if nothing in it may repeat."""
     kind = array.type
-    if not holds_encoded(kind):
+    if not may_repeat(kind):
         return 0
     if isinstance(kind, pa.BaseExtensionType):
         return decoded_bytes(array.storage)
     if is_encoded(kind):
         inner = array.dictionary if pa.types.is_dictionary(kind) else array.values
         # Values that are encoded themselves are decoded first, all of them.
-        extra = int(_value_bytes(inner).sum()) if holds_encoded(inner.type) else 0
+        extra = int(_value_bytes(inner).sum()) if may_repeat(inner.type) else 0
         return extra + (int(_value_bytes(array).sum()) if extra < _TOO_FAR else 0)
+    if is_view(kind):
+        return int(_view_lengths(array).sum())
+    if _is_list_view(kind):
+        return _list_view_bytes(array)
     if pa.types.is_map(kind):
         return decoded_bytes(array.keys) + decoded_bytes(array.items)
     if pa.types.is_union(kind) or pa.types.is_struct(kind):
         return sum(decoded_bytes(array.field(index)) for index in range(kind.num_fields))
     return decoded_bytes(array.flatten())
+
+
+def _view_lengths(array: pa.Array) -> IntArray:
+    """The bytes of each text of a view array."""
+    views = np.frombuffer(array.buffers()[1], np.int32) if len(array) else np.zeros(0, np.int32)
+    # Each view has 16 bytes, of which the first four are the length.
+    lengths: IntArray = views[4 * array.offset :: 4][: len(array)].astype(np.int64)
+    present = arrow_validity(array)
+    return lengths if present is None else np.where(present, lengths, 0)
+
+
+def _list_view_bytes(array: pa.Array) -> int:
+    """About how many bytes lists take once they lie one after the other; 0 if they do so already, and repeat nothing."""
+    starts = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+    sizes = array.sizes.to_numpy(zero_copy_only=False).astype(np.int64)
+    present = arrow_validity(array)
+    is_used = (sizes > 0) if present is None else (sizes > 0) & present
+    starts, sizes = starts[is_used], sizes[is_used]
+    order = np.argsort(starts, kind="stable")
+    if bool((starts[order][1:] >= (starts + sizes)[order][:-1]).all()):
+        return decoded_bytes(array.flatten())
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(_value_bytes(array.values))])
+    return int((ends[starts + sizes] - ends[starts]).sum())
 
 
 def _value_bytes(values: pa.Array) -> IntArray:
@@ -167,8 +199,10 @@ def _value_bytes(values: pa.Array) -> IntArray:
     if pa.types.is_nested(kind):
         # Which values are the large ones is not worth knowing: all count as the largest possible.
         return np.full(len(values), max(num_bytes_of(values), decoded_bytes(values)), np.int64)
-    if is_view(kind) or is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        lengths: IntArray = pc.binary_length(with_kernels(values)).fill_null(0).to_numpy(zero_copy_only=False)
+    if is_view(kind):
+        return _view_lengths(values) + 8
+    if is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        lengths: IntArray = pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False)
         return lengths.astype(np.int64) + 8
     return np.full(len(values), 16, np.int64)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datacheck.arrow_layouts import decoded_bytes, holds_encoded, num_bytes_of, take_rows
+from datacheck.arrow_layouts import decoded_bytes, may_repeat, num_bytes_of, take_rows
 from datacheck.arrow_leaves import walk_arrow
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
@@ -302,9 +302,9 @@ class Batch:
 
 
 def split_decoded(batch: Batch, limit: int) -> Iterator[Batch]:
-    """The batch in slices of rows whose dictionaries and runs take about ``limit`` bytes once decoded, or one row each."""
+    """The batch in slices of rows whose dictionaries, runs and views decode to about ``limit`` bytes, or one row each."""
     arrays = [column.data for column in batch.columns if isinstance(column.data, pa.Array)]
-    encoded = [array for array in arrays if holds_encoded(array.type)]
+    encoded = [array for array in arrays if may_repeat(array.type)]
     parts = [(0, batch.num_rows)]
     while parts:
         start, count = parts.pop()

@@ -45,6 +45,7 @@ class _Handler:
         self.is_supported = os.access(_MAPS, os.R_OK) and sys.maxsize > 1 << 32 and bool(_SIGBUS)
         self.inputs: dict[int, tuple[tuple[str, ...], set[str]]] = {}
         self.end: Callable[[str], None] | None = None
+        self._filled: list[range] = []
         self._num_users = 0
         self._lock = threading.Lock()
         self._before = _Action()
@@ -68,6 +69,7 @@ class _Handler:
                 self._num_users -= 1
                 if not self._num_users:
                     self._restore()
+                    self._filled.clear()
 
     def _restore(self) -> None:
         self._sigaction()(_SIGBUS, ctypes.byref(self._before), None)
@@ -84,10 +86,15 @@ class _Handler:
             if address is not None and (found := _mapped_file(address)) is not None:
                 stop, path = found
                 hits = [_note(path, uris, hit) for uris, hit in list(self.inputs.values())]
-                if any(hits) and _fill(address, stop):
+                start = address - address % mmap.PAGESIZE
+                if any(hits) and _fill(start, stop):
+                    self._filled.append(range(start, stop))
                     return
                 if self.end is not None:
                     self.end(path)
+            elif address is not None and any(address in one for one in self._filled):
+                # Another thread faulted there at the same time, and was first.
+                return
         self._restore()
 
 
@@ -140,9 +147,8 @@ def _mapped_file(address: int) -> tuple[int, str] | None:
     return None
 
 
-def _fill(address: int, stop: int) -> bool:
-    """Map zeros over what follows in a map, which lies behind the end of the file, too."""
-    start = address - address % mmap.PAGESIZE
+def _fill(start: int, stop: int) -> bool:
+    """Map zeros over a page and what follows in its map, which lies behind the end of the file, too."""
     function = ctypes.CDLL(None).mmap
     function.restype = ctypes.c_void_p
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]

@@ -92,6 +92,21 @@ def _arrow_runs(path: Path) -> None:
     _write_arrow(path, pa.RunEndEncodedArray.from_arrays(pa.array([1 << 23], pa.int32()), pa.array(["x" * 1000])))
 
 
+def _arrow_views(path: Path) -> None:
+    """1,500 views of one text of 1 MiB."""
+    array = pa.array([LONG], pa.string_view())
+    view, text = array.buffers()[1], array.buffers()[2]
+    _write_arrow(
+        path, pa.Array.from_buffers(pa.string_view(), 1500, [None, pa.py_buffer(bytes(view)[:16] * 1500), text])
+    )
+
+
+def _arrow_list_views(path: Path) -> None:
+    starts, sizes = np.zeros(400, "i4"), np.full(400, 1 << 20, "i4")
+    values = pa.array(np.zeros(1 << 20, "f4"))
+    _write_arrow(path, pa.ListViewArray.from_arrays(pa.array(starts), pa.array(sizes), values), "zstd")
+
+
 def _arrow_one_batch(path: Path) -> None:
     _write_arrow(path, pa.array(np.zeros((3 << 26) + 1, "f8")), "lz4")
 
@@ -180,6 +195,8 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], set[str]]] = {
     "arrow dictionary": (".arrow", _arrow_dictionary, set()),
     "arrow dictionary of lists": (".arrow", _arrow_dictionary_of_lists, set()),
     "arrow runs": (".arrow", _arrow_runs, set()),
+    "arrow, views of one text": (".arrow", _arrow_views, set()),
+    "arrow, lists that overlap": (".arrow", _arrow_list_views, set()),
     "arrow, one compressed batch": (".arrow", _arrow_one_batch, {"DC904"}),
     "arrow, a negative length": (".arrow", _arrow_negative_length, {"DC901"}),
     "safetensors header": (".safetensors", _safetensors_header, {"DC904"}),

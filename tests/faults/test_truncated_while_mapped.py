@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from job_files import write_pipeline
+from pyarrow import ipc
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the file is looked up in /proc")
 
@@ -53,6 +55,37 @@ with progress_on_terminal():
     memory[0]
 """
 
+#: Two threads fault at one page, of which one maps zeros first; then another file is truncated.
+AT_ONCE = """
+import ctypes, mmap, os, sys
+from datacheck.storage import truncated_files
+def truncated(path):
+    with open(path, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+    os.truncate(path, 0)
+    return memory
+with truncated_files.surviving_truncation(*sys.argv[1:]) as found:
+    memory = truncated(sys.argv[1])
+    assert memory[5000] == 0
+    info = (ctypes.c_uint64 * 3)(0, 0, ctypes.addressof(ctypes.c_byte.from_buffer(memory, 5000)))
+    truncated_files._HANDLER._handle(7, ctypes.addressof(info), 0)
+    assert truncated(sys.argv[2])[0] == 0
+    print(len(found))
+"""
+
+#: Two small files are checked together after they were read; one is truncated in between.
+TOGETHER = """
+import os, sys
+import datacheck
+from datacheck.jobs.units import small_files
+original = small_files._scan_together
+def truncate_and_scan(*arguments):
+    os.truncate(sys.argv[1] + "/a.arrow", 100)
+    return original(*arguments)
+small_files._scan_together = truncate_and_scan
+print(sorted((os.path.basename(one.uri), one.code) for one in datacheck.scan(sys.argv[1]).findings))
+"""
+
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
@@ -93,3 +126,21 @@ def test_a_thread_is_no_hiding_place_and_the_handler_is_gone_afterwards(tmp_path
     assert done.stderr.count("x.bin: another program truncated it while it was") == 1
     path.write_bytes(bytes(1 << 16))
     assert run(READ, str(path), "after").returncode == -signal.SIGBUS
+
+
+def test_threads_that_fault_at_once_leave_the_handler_in_place(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(b"\1" * 8192)
+    done = run(AT_ONCE, *map(str, paths))
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+@pytest.mark.parametrize("num_rows", [100, 20_000])
+def test_small_files_that_are_checked_together_may_be_truncated_in_between(num_rows: int, tmp_path: Path) -> None:
+    for name in "ab":
+        batch = pa.RecordBatch.from_arrays([pa.array(np.ones(num_rows))], ["x"])
+        with ipc.new_file(tmp_path / f"{name}.arrow", batch.schema) as writer:
+            writer.write_batch(batch)
+    done = run(TOGETHER, str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "[('a.arrow', 'DC908')]\n"), done.stderr

@@ -14,6 +14,7 @@ import pytest
 from job_files import kept_table, quarantine_of, write_pipeline, write_table
 
 import datacheck
+from datacheck.jobs.units.scan import scan_whole_file
 from datacheck.schema import Schema
 from datacheck.sources.base import ReadOptions
 
@@ -89,6 +90,21 @@ def test_beyond_the_bound_the_check_is_reported_as_not_run(tmp_path: Path) -> No
     # Only the columns that the check needs count.
     only_t = of_frame(t=pandera.Column(checks=IS_MONOTONIC))
     assert datacheck.scan(file, only_t, options=options).ok
+
+
+def test_a_file_that_changed_since_its_units_were_read_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.parquet.TARGET_UNIT_BYTES", 1)
+    file = write_table(tmp_path / "file.parquet", {"t": list(range(120))}, row_group_size=30)
+
+    def change_and_scan(units: Any, rules: Any) -> Any:
+        write_table(file, {"t": GAP[60:] + GAP[:60]}, row_group_size=30)
+        return scan_whole_file(units, rules)
+
+    monkeypatch.setattr("datacheck.jobs.scan.scan_whole_file", change_and_scan)
+    report = datacheck.scan(file, of_frame(t=pandera.Column(checks=IS_MONOTONIC)))
+    assert [finding.code for finding in report.findings] == ["DC908"]
 
 
 def test_an_archive_of_arrays_and_dictionaries_are_concatenated(

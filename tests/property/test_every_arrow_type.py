@@ -170,6 +170,16 @@ def test_decoding_changes_no_value_and_every_type_can_be_measured() -> None:
             assert list(walk_arrow("x", part)), name
 
 
+def test_values_that_views_repeat_count_each_time() -> None:
+    texts = pa.array(["a" * 100, "b" * 10, None, "c" * 50], pa.string_view())
+    assert [decoded_bytes(part) for part in (texts, texts[1:], texts[3:])] == [160, 60, 50]
+    starts, sizes = pa.array([0, 1, 2, 0], pa.int32()), pa.array([1, 1, 2, 4], pa.int32())
+    lists = pa.ListViewArray.from_arrays(starts, sizes, pa.array([1.0, 2, 3, 4]))
+    assert decoded_bytes(lists) == 8 * 16
+    assert decoded_bytes(lists[:3]) == 0
+    assert decoded_bytes(pa.StructArray.from_arrays([lists], ["x"])) == 8 * 16
+
+
 @pytest.mark.parametrize("nesting", ["", *NESTINGS])
 def test_a_run_removes_a_row_of_any_type(nesting: str, tmp_path: Path) -> None:
     for name in ("string_view", "binary_view", "double", "string", "decimal256(50, 4)"):

@@ -42,6 +42,18 @@ def test_cleaned_windows_come_from_the_rows_that_the_ledger_left(example: Path) 
         assert (sample["windows"].shape, sample["windows"].dtype) == ((24, 9), torch.float32)
 
 
+def test_a_file_that_takes_far_more_memory_than_it_has_bytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(400, "i4")), pa.array(["x" * (1 << 16)]))
+    pq.write_table(pa.table({"s": words}), tmp_path / "x.parquet", compression="zstd", store_schema=False)
+    monkeypatch.setattr("datacheck.sources.base.MAX_BYTES_AT_ONCE", 16 << 20)
+    dataset = open_dataset(tmp_path / "x.parquet")
+    assert len(dataset) == 400
+    with pytest.raises(SourceError, match="take more than 4,194,304 bytes of memory, and the file has"):
+        dataset[0]
+
+
 def test_cleaned_flights_name_file_row_group_and_row_of_the_original(example: Path) -> None:
     cleaned = open_dataset(example / "out" / "flights" / "train")
     assert len(cleaned) == 244_708

@@ -97,6 +97,13 @@ def test_a_nan_in_a_mask_is_a_defect(tmp_path: Path) -> None:
     assert [one.is_error for one in datacheck.scan(tmp_path / "m.safetensors").findings] == [True]
 
 
+def test_zero_weights_are_noted_of_each_of_the_files_that_are_checked_together(tmp_path: Path) -> None:
+    for name, value in (("a", 0.0), ("b", 1.0), ("c", 0.0)):
+        write_safetensors(tmp_path / f"{name}.safetensors", {"head.weight": np.full((2, 2), value, np.float32)})
+    found = [(Path(one.uri or "").stem, one.code) for one in datacheck.scan(tmp_path).findings if one.code == "DC010"]
+    assert found == [("a", "DC010"), ("c", "DC010")]
+
+
 def test_zero_weights_and_layers_of_another_dtype_are_notes(tmp_path: Path, weights: Any) -> None:
     weights["layers.2.mlp.weight"] = weights["layers.2.mlp.weight"].astype(np.float64)
     weights |= {"head.weight": np.zeros((3, 5), np.float32), "head.bias": np.zeros(3, np.float32)}

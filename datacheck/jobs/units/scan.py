@@ -116,21 +116,22 @@ def _scan_unproven(proofs: Proofs) -> UnitScan:
 
 
 def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
-    """Read the units of one file, and run only the checks that need all its rows; nothing if it cannot be read."""
+    """Read the units of one file, and run only the checks that need all its rows; an error if it cannot be read."""
     whole = whole_file_of_unit(units[0], rules)
     if whole is None:
         return UnitScan()
     columns = whole.columns
     try:
-        for unit in units:
-            unit = unit if columns is None else replace(unit, options=replace(unit.options, columns=columns))
-            for batch in read_unit(unit):
-                whole.add(coerce_batch(batch, rules.schema))
-                if whole.is_full:
-                    break
-    except SourceError:
-        return UnitScan()
-    return UnitScan(findings=tuple(to_findings(_with_spread(whole), units[0].uri)))
+        with translate_bugs(*units[0].uris):
+            for unit in units:
+                unit = unit if columns is None else replace(unit, options=replace(unit.options, columns=columns))
+                for batch in read_unit(unit):
+                    whole.add(coerce_batch(batch, rules.schema))
+                    if whole.is_full:
+                        break
+            return UnitScan(findings=tuple(to_findings(_with_spread(whole), units[0].uri)))
+    except SourceError as error:
+        return UnitScan(error=error)
 
 
 def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False, split: str | None = None) -> UnitScan:

@@ -23,9 +23,10 @@ from datacheck.dataset_rules.dataset_state import build_dataset_rules
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.jobs.units.proofs import can_prove
 from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, scan_unit, whole_file_of_unit
-from datacheck.sources.base import WorkUnit
-from datacheck.sources.error_translation import translate_bugs
+from datacheck.sources.base import WorkUnit, check_unchanged
+from datacheck.sources.error_translation import translate_bugs, truncated_error
 from datacheck.storage.registry import hold_in_memory
+from datacheck.storage.truncated_files import surviving_truncation
 
 #: Larger files are read on their own.
 SMALL_FILE_BYTES = 128 << 10
@@ -66,7 +67,7 @@ def hold_small(uri: str) -> None:
 def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
     """The results of :func:`scan_unit` for units that are each the only one of their file."""
     found: dict[int, UnitScan] = {}
-    waiting: dict[Layout, list[tuple[int, Batch]]] = {}
+    waiting: dict[Layout, list[tuple[int, WorkUnit, Batch]]] = {}
     can_wait = not has_row_checks(rules.schema) and not build_dataset_rules(rules.schema)
     uris: list[str] = []
     for index, unit in enumerate(units):
@@ -82,22 +83,35 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
                 if layout is not None:
                     begun += islice(batches, 1)
                 if layout is not None and len(begun) == 1:
-                    waiting.setdefault(layout, []).append((index, begun[0]))
+                    waiting.setdefault(layout, []).append((index, unit, begun[0]))
                 else:
                     whole = whole_file_of_unit(unit, rules)
                     found[index] = scan_batches(chain(begun, batches), unit.uri, rules, whole)
         except SourceError as error:
             found[index] = UnitScan(error=error)
     for some in waiting.values():
-        batches_of_some, uris_of_some = [batch for _, batch in some], [uris[index] for index, _ in some]
+        found.update(_scan_waiting(some, rules))
+    return [found[index] for index in range(len(uris))]
+
+
+def _scan_waiting(some: Sequence[tuple[int, WorkUnit, Batch]], rules: RuleSet) -> Iterator[tuple[int, UnitScan]]:
+    """The scans of files with the same columns. Their values may be in mapped files, which must not have changed until now."""
+    batches, uris = [batch for _, _, batch in some], [unit.uri for _, unit, _ in some]
+    with surviving_truncation(*uris) as truncated:
         try:
-            scanned = list(_scan_together(batches_of_some, uris_of_some, rules))
+            scanned = list(_scan_together(batches, uris, rules))
         except DatacheckError:
             raise
         except Exception:  # one of them makes datacheck fail: which one is found by checking each alone
-            scanned = [_scan_alone(batch, uri, rules) for batch, uri in zip(batches_of_some, uris_of_some, strict=True)]
-        found.update(zip((index for index, _ in some), scanned, strict=True))
-    return [found[index] for index in range(len(uris))]
+            scanned = [_scan_alone(batch, uri, rules) for batch, uri in zip(batches, uris, strict=True)]
+    for (index, unit, _), scan in zip(some, scanned, strict=True):
+        try:
+            if unit.uri in truncated:
+                raise truncated_error(unit.uri)
+            check_unchanged(unit.uri, unit.fingerprint)
+            yield index, scan
+        except SourceError as error:
+            yield index, UnitScan(error=error)
 
 
 def _scan_alone(batch: Batch, uri: str, rules: RuleSet) -> UnitScan:
@@ -128,6 +142,9 @@ def _layout(batch: Batch) -> Layout | None:
 def _kind(column: Column) -> Any:
     data = column.data
     if column.problem or column.words is not None or column.dtype is not None or column.is_media:
+        return None
+    if column.is_parameter:
+        # Whether all of it is zero is asked of each file.
         return None
     if isinstance(data, np.ndarray):
         is_plain = type(data) is np.ndarray and data.ndim and data.dtype.kind in "?biufc"

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Subset
 from datacheck.batch import Batch, Column
 from datacheck.checks.missing import is_of_numbers
 from datacheck.checks.reading import reading_findings
-from datacheck.errors import UsageError
+from datacheck.errors import SourceError, UsageError
 from datacheck.findings import MAX_EXAMPLES, Finding, Severity, merge_findings
 from datacheck.formats import get_format
 from datacheck.leaves import FLOAT_FORMATS, Regular
@@ -196,9 +196,7 @@ class _LoadedPart:
     """The batches of a part, with a reader for each column."""
 
     def __init__(self, part: Part, columns: tuple[str, ...] | None) -> None:
-        batches = [
-            batch for unit in part.info.units for batch in get_source(unit.format).read(unit) if batch.counts_rows
-        ]
+        batches = list(_read_bounded(part))
         self._starts = list(itertools.accumulate((batch.num_rows for batch in batches), initial=0))
         if self._starts[-1] != part.num_rows:
             raise UsageError(f"{part.info.uri}: expected {part.num_rows:,} rows, got {self._starts[-1]:,}")
@@ -233,6 +231,23 @@ class _LoadedPart:
         if None in readers:
             return readers[None](position)
         return {name: read(position) for name, read in readers.items()}
+
+
+def _read_bounded(part: Part) -> Iterator[Batch]:
+    """The batches of a part, which stay in memory; raises ``SourceError`` (DC904) for far more than the file has."""
+    num_bytes = 0
+    for unit in part.info.units:
+        size = unit.fingerprint.size
+        # A sample is loaded twice before it is called bad, and what the first time took may not be free yet.
+        limit = max(unit.options.max_bytes_at_once // 4, size * unit.options.max_expansion_ratio)
+        for batch in get_source(unit.format).read(unit):
+            num_bytes += sum(column.num_bytes for column in batch.columns)
+            if num_bytes > limit:
+                problem = f"its rows take more than {limit:,} bytes of memory, and the file has {size:,}"
+                remedy = "check it with 'datacheck scan', and read it a part at a time with a library of its format"
+                raise SourceError("DC904", unit.uri, problem, remedy)
+            if batch.counts_rows:
+                yield batch
 
 
 def _dtype_of(column: Column, part: Part) -> str:
