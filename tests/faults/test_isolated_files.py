@@ -17,6 +17,7 @@ from job_files import contents, write_pipeline
 
 from datacheck.jobs.executors import isolated
 from datacheck.jobs.executors.isolated import Isolated, may_crash
+from datacheck.jobs.executors.local import map_in_order
 from datacheck.sources.discover import InputFile
 from datacheck.sources.steps import count_step
 
@@ -201,6 +202,26 @@ def test_a_child_that_hangs_is_ended_once_and_one_that_reads_on_is_not(
     assert call(Work(1, str(tmp_path / "a.h5"))) == -1
     assert (tmp_path / "a.h5").read_text() == "begun "
     assert call(Work(2)) == 2
+
+
+def test_what_is_running_is_ended_where_its_results_are_not_wanted(tmp_path: Path) -> None:
+    """As after Ctrl-C, which reaches the main thread alone."""
+    work = [Work(0, str(tmp_path / "b.h5")), Work(1, str(tmp_path / "a.h5"))]
+    lost = list[Work]()
+    results = map_in_order(hang_on_one, [work[0], work[1], *work[:1] * 9], 2, lost=lost.append)
+    assert next(results) == 0
+    limit = time.monotonic() + 50
+    while not (tmp_path / "a.h5").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    before = time.monotonic()
+    results.close()
+    assert time.monotonic() - before < 40, "it waited for a child that hangs for a minute"
+    assert lost == []
+
+
+def hang_on_one(item: Work) -> int:
+    return hang(item) if item.number else 0
 
 
 def test_an_exception_is_raised_here() -> None:

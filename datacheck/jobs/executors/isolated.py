@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Generic, TypeVar, cast
 
@@ -51,6 +51,8 @@ class Isolated(Generic[T, R]):
     def __init__(self, function: Callable[[T], R], lost: Callable[[T], R]) -> None:
         self._function, self._lost = function, lost
         self._content: bytes | None = None
+        self._busy: set[_Child] = set()
+        self._is_over = False
 
     def __call__(self, item: T) -> R:
         if not may_crash(item) or _has_registered_checks():
@@ -63,15 +65,33 @@ class Isolated(Generic[T, R]):
             return self._function(item)
         for _ in range(_NUM_TRIES):
             try:
-                how, result = _children.call(self._content, content)
-            except _HungError:
-                break
-            except _LostError:
+                how, result = _children.call(self._content, content, self._begun)
+            except _LostError as error:
+                if self._is_over:
+                    raise
+                if isinstance(error, _HungError):
+                    break
                 continue
             if how == "raised":
                 raise result
             return result if how == "returned" else self._function(item)
         return self._lost(item)
+
+    def end(self) -> None:
+        """End the calls that other threads make, with an error, because nobody wants their results any more."""
+        self._is_over = True
+        for child in tuple(self._busy):
+            child.kill()
+
+    @contextmanager
+    def _begun(self, child: _Child) -> Iterator[None]:
+        self._busy.add(child)
+        try:
+            if self._is_over:
+                child.kill()
+            yield
+        finally:
+            self._busy.discard(child)
 
 
 def may_crash(item: object) -> bool:
@@ -174,6 +194,10 @@ class _Child:
             timer.cancel()
         return answer
 
+    def kill(self) -> None:
+        """End the process while another thread waits for its answer."""
+        self._process.kill()
+
     def end(self) -> None:
         """End the process, whatever it is doing."""
         self._process.kill()
@@ -197,13 +221,16 @@ class _Children:
         # A program that was frozen starts itself, not an interpreter.
         self._is_possible = bool(sys.executable) and not getattr(sys, "frozen", False)
 
-    def call(self, function: bytes, item: bytes) -> tuple[str, Any]:
+    def call(
+        self, function: bytes, item: bytes, begun: Callable[[_Child], AbstractContextManager[None]]
+    ) -> tuple[str, Any]:
         """How a call in one of them ended, and with what; ``"unsent"`` where there is none. Raises ``_LostError``."""
         child = self._take()
         if child is None:
             return "unsent", None
         try:
-            answer = child.call(function, item)
+            with begun(child):
+                answer = child.call(function, item)
             self._idle.put(child)
             return answer
         finally:

@@ -14,11 +14,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from datacheck.errors import UsageError, WorkerLostError
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.stage import Stage
+
+if TYPE_CHECKING:
+    from datacheck.jobs.executors.isolated import Isolated
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -115,8 +118,10 @@ def map_in_order(
         workers = getattr(executor, "_max_workers", _ELSEWHERE) if isinstance(executor, Executor) else default_workers()
     if not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers: expected 1 or more, got {workers!r}")
+    end: Callable[[], None] = _nothing
     if executor == "threads" and lost is not None:
-        function = _isolated(function, lost)
+        function = isolated = _isolated(function, lost)
+        end = isolated.end
     if executor == "threads" and workers == 1:
         yield from map(function, items)
         return
@@ -140,10 +145,15 @@ def map_in_order(
         finally:
             for future in pending:
                 future.cancel()
+            end()
             wait(pending)
 
 
-def _isolated(function: Callable[[T], R], lost: Callable[[T], R]) -> Callable[[T], R]:
+def _nothing() -> None:
+    """What there is to end of calls in this process: they are waited for."""
+
+
+def _isolated(function: Callable[[T], R], lost: Callable[[T], R]) -> Isolated[T, R]:
     from datacheck.jobs.executors.isolated import Isolated
 
     return Isolated(function, lost)
