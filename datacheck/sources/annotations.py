@@ -19,7 +19,6 @@ from xml.parsers import expat
 
 from datacheck.errors import DatacheckError
 from datacheck.findings import Finding
-from datacheck.sources.coco import check_coco
 from datacheck.sources.dataset_folders import read_bounded
 from datacheck.sources.discover import Inputs
 from datacheck.sources.label_files import Images
@@ -64,6 +63,8 @@ def _check_annotations(
             if is_excluded(uri):
                 continue
             if suffix == ".json":
+                from datacheck.sources.coco import check_coco
+
                 found = check_coco(uri, images, sizes)
             elif suffix == ".xml":
                 found = _check_voc(uri, images, sizes, problems[suffix])

@@ -273,7 +273,7 @@ def test_the_page_of_a_report_shows_the_curves_with_their_anomalies() -> None:
     assert page == report.to_html()
     for part in ("Loss by step", "Gradient norm by step", "Learning rate", "nan at step 9", "anomaly at step 9"):
         assert part in page
-    for part in ("Loss scale by step", "1 step with an anomaly", "Propagation path", "<dt>skip</dt><dd>1</dd>"):
+    for part in ("Loss scale by step", "1 step with an anomaly", "Propagation path", "<dt>action: skip</dt><dd>1</dd>"):
         assert part in page
     assert "guard.step(lambda model, batch: model(batch).square().mean(), batch)</code>" in page, "the line of a link"
     assert "input-not-finite" in page

@@ -152,6 +152,11 @@ def test_a_number_whose_imaginary_part_is_not_finite_is_found_beside_floats(bad:
     assert judged([0.0, np.array(bad)]) != []
 
 
+def test_a_narrow_number_beside_a_float_is_looked_at_without_a_warning() -> None:
+    assert judged([65520.0, np.array(0, np.float16)]) == []
+    assert judged([0.0, np.array(np.inf, np.float16), np.array(-np.inf, np.float16)]) != []
+
+
 SMALL_ARRAYS = hnp.arrays(st.sampled_from([np.dtype("f4"), np.dtype("f8")]), st.sampled_from([(), (1,), (2,), (2, 2)]))
 
 

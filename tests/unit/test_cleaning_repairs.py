@@ -455,7 +455,7 @@ def test_each_feature_may_be_clipped_to_its_own_quantiles(order: Any) -> None:
 def test_features_need_one_shape_and_the_number_that_was_learned() -> None:
     plan = parse_plan([{"action": "impute", "strategy": "mean", "per_feature": True}])
     for data in (np.zeros(3, np.float32), pa.array([[1.0], [2.0, 3.0]])):
-        with pytest.raises(CleaningError, match="per_feature needs rows of one shape, and those of 'x"):
+        with pytest.raises(CleaningError, match="per_feature needs rows of one shape, and rows of 'x"):
             learn(batch_of(x=data), plan, Schema())
     statistics = learn(batch_of(x=np.zeros((3, 2))), plan, Schema())
     with pytest.raises(CleaningError, match="'x' has 5 features here, but the statistics were learned from 2"):

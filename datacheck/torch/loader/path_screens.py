@@ -156,7 +156,8 @@ class PathScreens:
             first = type(values[0])
             if first is float and self.is_uniform:
                 try:
-                    total = sum(values)
+                    with np.errstate(over="ignore", invalid="ignore"):  # a float16 array may be among them
+                        total = sum(values)
                     return isinstance(total, float) and math.isfinite(total)  # an array may be complex
                 except (TypeError, ValueError, OverflowError):
                     return False
