@@ -175,7 +175,7 @@ class ResultStore:
         return None
 
     def owner(self, stage: str, chunk: int) -> tuple[int, int]:
-        """The shard that has claimed a chunk; that is none of them where the claim is gone or damaged."""
+        """The shard that has claimed a chunk; none where the claim is gone or damaged."""
         uri = f"{self._uri(stage, chunk)}.{_CLAIM}"
         with suppress(OSError), open_file(uri) as file:
             if found := re.fullmatch(rb"(\d{1,9})/(\d{1,9})", file.read(40)):
