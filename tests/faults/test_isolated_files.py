@@ -92,13 +92,12 @@ def run_script(folder: Path, script: str) -> str:
 
 
 def test_a_file_that_crashes_its_library_is_a_finding_of_every_job(folder: Path) -> None:
-    pytest.importorskip("scipy", reason="compares distributions")
     write_pipeline(folder, "in")
     script = """
 import datacheck, datacheck.errors
 from datacheck.jobs.bad_rows import find_bad_rows
 print(datacheck.scan("in", workers=2))
-print(datacheck.compare("in/a.h5", "in/bad.h5"))
+print(datacheck.compare("in/a.h5", "in/bad.h5", drift=False))
 try:
     datacheck.infer("in")
 except datacheck.errors.SourceError as error:

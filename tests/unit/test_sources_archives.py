@@ -258,7 +258,6 @@ def test_a_member_that_is_no_array_is_not_passed_in_silence(tmp_path: Path) -> N
 
 
 def test_every_unreadable_member_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("scipy", reason="compares distributions")
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name, cut in (("good", 0), ("short", 3), ("shorter", 9)):
@@ -269,7 +268,7 @@ def test_every_unreadable_member_is_named(tmp_path: Path) -> None:
         for number in range(30):
             archive.writestr(f"more{number}.txt", b"x")
     (found,) = datacheck.scan(path).findings
-    compared = [one.message for one in datacheck.compare(path, path).findings if one.code == "DC901"]
+    compared = [one.message for one in datacheck.compare(path, path, drift=False).findings if one.code == "DC901"]
     for text in (found.message, *compared):
         assert all(name in text for name in ("'short'", "'shorter'", "'note.txt'", "'more0.txt'"))
     with pytest.raises(SourceError, match=r"'short'.*'shorter'.*'note.txt'.*'more16.txt'.*and 13 more"):
