@@ -24,6 +24,7 @@ from datacheck.leaves import IntArray
 from datacheck.schema.loading import SchemaLike
 from datacheck.sources import expand_inputs, get_source
 from datacheck.sources.base import ReadOptions, WorkUnit
+from datacheck.sources.error_translation import translate_bugs
 from datacheck.storage.documents import load_schema
 
 
@@ -85,10 +86,11 @@ def find_bad_rows(
             if may_crash(unit) and (error := Isolated(_try, lambda unit: lost_error(unit.uri))(unit)):
                 raise error
             checker = Checker(rules, with_rows=True)
-            for batch in get_source(unit.format).read(unit):
-                coerced = coerce_batch(batch, loaded)
-                found = _by_row(checker.check_coerced(batch, coerced), codes, fields)
-                yield from _rows(file.uri, batch, found)
+            with translate_bugs(*unit.uris):
+                for batch in get_source(unit.format).read(unit):
+                    coerced = coerce_batch(batch, loaded)
+                    found = _by_row(checker.check_coerced(batch, coerced), codes, fields)
+                    yield from _rows(file.uri, batch, found)
     if unknown := [code for code in codes if code not in CODES]:
         raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
 

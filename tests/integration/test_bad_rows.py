@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from job_files import run_command, write_table
 
-from datacheck.errors import UsageError
+from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.bad_rows import find_bad_rows
 
 
@@ -96,3 +96,12 @@ def test_lines_of_text_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("x,y\n1,2\n,4\n")
     done = run_command("rows", "x.csv", cwd=tmp_path)
     assert done.stdout.splitlines()[1].split()[:4] == ["x.csv", "1", "3", "DC104"]
+
+
+def test_what_nobody_foresaw_names_the_file(data: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("of a library")
+
+    monkeypatch.setattr("datacheck.jobs.bad_rows.coerce_batch", fail)
+    with pytest.raises(SourceError, match=r"x\.parquet.*ZeroDivisionError"):
+        list(find_bad_rows([data[0]]))

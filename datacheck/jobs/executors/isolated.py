@@ -180,18 +180,19 @@ class _Child:
 
     def _next_answer(self, hung: threading.Event) -> tuple[str, Any]:
         """What it says next; raises ``EOFError`` where it ended, or says nothing and is ended."""
+        answered = threading.Event()
 
-        def kill() -> None:
-            hung.set()
-            self._process.kill()
+        def end_if_hung() -> None:
+            # In short waits: time in which this process was stopped, as by Ctrl-Z, is not the child's.
+            if not any(answered.wait(_HUNG_SECONDS / _REPORTS) for _ in range(_REPORTS)):
+                hung.set()
+                self._process.kill()
 
-        timer = threading.Timer(_HUNG_SECONDS, kill)
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=end_if_hung, daemon=True).start()
         try:
             answer: tuple[str, Any] = pickle.load(self._answers)  # noqa: S301 - it comes from our own process
         finally:
-            timer.cancel()
+            answered.set()
         return answer
 
     def kill(self) -> None:
