@@ -1,15 +1,16 @@
 # Everything here needs python3 (3.11 or newer), make, git and a package index; nothing else has to be installed first.
 #
 #   make run        install, make the example data, and run the main job on it
-#   make test       install with everything, and run all tests
-#   make test-core  the tests that need no torch, in an environment that has none
+#   make test       install with everything, and run the tests that take moments
+#   make test-slow  the tests that take seconds each: kills, bounds of memory, worker processes, every page of the docs
+#   make test-core  the quick tests that need no torch, in an environment that has none
 #   make test-integrations  the tests with real trainers, engines and stores, in an environment that has them
 #   make test-oldest  chosen tests with the lowest versions of what datacheck needs
 #   make docs       the site of the documentation, in site/; a broken link fails
 #   make dist       the wheel and the source distribution, in dist/
 #   make test-nightly  the tests with Azurite, a server of Azure's blobs, which npm installs
 #   make check      lint, format, types, layers, Dockerfile
-#   make fuzz       damaged files of every format, for FUZZ_SECONDS (an hour); `make test` does it for half a minute
+#   make fuzz       damaged files of every format, for FUZZ_SECONDS (an hour); `make test-slow` does it for half a minute
 #   make bench      the benchmarks, side by side with peers
 #   make clean      remove what all of these made
 
@@ -29,13 +30,15 @@ BIN := $(VENV)/bin
 CORE_BIN := $(CORE_VENV)/bin
 INTEGRATIONS_BIN := $(INTEGRATIONS_VENV)/bin
 OLDEST_BIN := $(OLDEST_VENV)/bin
+# Tests start hundreds of interpreters; compiled files let each start in two thirds of the time.
+unexport PYTHONDONTWRITEBYTECODE
 IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # pip learned to read dependency groups in 25.1, and a fresh environment may bring an older one.
 NEW_PIP := $(INSTALL) --upgrade pip
 REQUIREMENTS := pyproject.toml constraints.txt
 
-.PHONY: run data test test-core test-integrations test-nightly test-oldest docs dist fuzz check lint format types layers lint-docker bench clean
+.PHONY: run data test test-slow test-core environments test-integrations test-nightly test-oldest docs dist fuzz check lint format types layers lint-docker bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed data
@@ -45,17 +48,23 @@ data: $(VENV)/.installed
 	$(BIN)/python pipelines/make_data.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(IN_PARALLEL) $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow $(IN_PARALLEL) $(PYTEST_ARGS)
 
 fuzz: $(INTEGRATIONS_VENV)/.installed
 	$(INTEGRATIONS_BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 test-core: $(CORE_VENV)/.installed
 	$(CORE_BIN)/python -c "import importlib.util as u, sys; sys.exit('torch is installed' if u.find_spec('torch') else 0)"
-	$(CORE_BIN)/python -m pytest -m "not torch" $(IN_PARALLEL) $(PYTEST_ARGS)
+	$(CORE_BIN)/python -m pytest -m "not torch and not slow" $(IN_PARALLEL) $(PYTEST_ARGS)
+
+# What other targets need, so that it can be installed beside them.
+environments: $(CORE_VENV)/.installed $(INTEGRATIONS_VENV)/.installed
 
 test-integrations: $(INTEGRATIONS_VENV)/.installed
-	$(INTEGRATIONS_BIN)/python -m pytest tests/external tests/fuzz tests/integration/test_every_format.py $(PYTEST_ARGS)
+	$(INTEGRATIONS_BIN)/python -m pytest tests/external tests/fuzz tests/integration/test_every_format.py $(IN_PARALLEL) $(PYTEST_ARGS)
 
 # Old versions warn of what newer ones of others deprecate.
 # What these tests read and write needs no extra: Parquet, Arrow, CSV, arrays, archives, schemas, pipelines, commands.

@@ -260,6 +260,7 @@ FORMATS: dict[str, Callable[[Path, int], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_memory_does_not_grow_with_the_file(suffix: str, tmp_path: Path) -> None:
     paths = [tmp_path / f"train_{name}{suffix}" for name in ("small", "large")]

@@ -91,6 +91,7 @@ def run_script(folder: Path, script: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_its_library_is_a_finding_of_every_job(folder: Path) -> None:
     write_pipeline(folder, "in")
     script = """
@@ -131,6 +132,7 @@ print([finding.code for finding in datacheck.scan("in/bad.h5").findings])
     assert run_script(folder, script) == "hello\nand ['DC910']\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs descriptors as POSIX has them")
 def test_a_child_starts_where_the_standard_streams_are_closed(folder: Path) -> None:
     script = """
@@ -194,6 +196,7 @@ def hang(item: Work) -> int:
     return item.number
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_ended_once_and_one_that_reads_on_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +251,7 @@ def read_surroundings(_item: Work) -> tuple[str, str]:
     return str(Path.cwd()), os.environ.get("SOME_KEY", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_starts_children_of_its_own(folder: Path) -> None:
     script = """

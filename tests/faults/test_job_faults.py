@@ -165,6 +165,7 @@ sys.exit(main(["run", "pipeline.yaml"]))
 """
 
 
+@pytest.mark.slow
 def test_an_output_folder_without_permission_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     write_table(tmp_path / "in" / "t.parquet", {"x": [1.0, np.nan]})
@@ -217,6 +218,7 @@ def write_parquet(path: Path, values: np.ndarray[Any, Any]) -> None:
 WRITERS = {".parquet": write_parquet, ".npy": np.save, ".csv": write_csv}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [vanish, cut_short, grow, rewrite, touch])
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("when", ["before it is read", "before it is cleaned", "between its units"])
@@ -335,6 +337,7 @@ def test_a_scan_reports_every_broken_file_and_checks_the_others(hostile: tuple[P
     assert not (folder / "in" / "executed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "4"])
 def test_a_run_cleans_the_good_files_and_publishes_nothing_of_the_broken_ones(
     hostile: tuple[Path, dict[str, str]], workers: str

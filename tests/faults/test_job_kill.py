@@ -177,6 +177,7 @@ def test_ctrl_c_in_a_terminal_stops_worker_processes_silently(job: Path) -> None
     assert not (job / "out" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_at_the_same_time_is_refused_and_the_first_finishes(job: Path) -> None:
     with held_run(job) as process:
         second = run_command("run", "pipeline.yaml", cwd=job)
@@ -190,6 +191,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_finishes(job: Pa
     assert manifest_of(job / "out")["num_read"] == 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["vanishes", "is cut short", "grows"])
 def test_an_input_that_changes_during_a_run_is_a_finding_and_the_others_are_cleaned(change: str, job: Path) -> None:
     victim = job / "in" / "11.parquet"

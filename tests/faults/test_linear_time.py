@@ -54,6 +54,7 @@ def _compare(path: Path) -> object:
     return datacheck.compare(path, path, workers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "suffix", "number", "work"),
     [

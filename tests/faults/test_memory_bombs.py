@@ -217,6 +217,7 @@ def parameters() -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "write", "codes"), parameters())
 def test_no_file_takes_more_than_a_gibibyte(
     suffix: str, write: Callable[[Path], None], codes: set[str], tmp_path: Path
@@ -229,6 +230,7 @@ def test_no_file_takes_more_than_a_gibibyte(
     assert peak < MAX_PEAK_MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_rows", "codes"), [(1 << 22, {"DC310"}), (1 << 23, {"DC904"})])
 def test_rows_of_a_few_bytes_are_compared_in_bounded_memory(num_rows: int, codes: set[str], tmp_path: Path) -> None:
     pytest.importorskip("scipy")

@@ -167,6 +167,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak of a process from /proc")
 def test_files_that_lie_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     for name, (write, _) in BOMBS.items():

@@ -88,6 +88,7 @@ def test_counts_of_a_manifest_that_do_not_add_up_are_not_believed(name: str, val
         datacheck.run("pipeline.yaml")
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_is_never_a_traceback(job: Path) -> None:
     """Any value of the manifest replaced by any other: an error of ours, or the report as it was."""
     datacheck.run("pipeline.yaml")

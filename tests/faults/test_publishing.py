@@ -199,6 +199,7 @@ def test_a_folder_without_permission_is_reported(tmp_path):
     assert all("permission denied; make the folder writable" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scenario", "rounds"), [("old_or_new", 100), ("killed_and_resumed", 8)])
 def test_a_kill_at_any_instant_leaves_no_partial_file(scenario, rounds, tmp_path):
     command = [sys.executable, str(KILLER), scenario, str(tmp_path), str(rounds)]

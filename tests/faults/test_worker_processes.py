@@ -38,6 +38,7 @@ def test_the_work_of_a_lost_process_is_done_again(tmp_path: Path) -> None:
     assert list(map_in_order(die_once, tasks, 2, "processes")) == [number**2 for number in range(8)]
 
 
+@pytest.mark.slow
 def test_work_that_ends_its_process_again_is_told_from_its_neighbours() -> None:
     found = map_in_order(die_at_three, range(8), 2, "processes", lost=lambda number: -number)
     assert list(found) == [0, 1, 4, -3, 16, 25, 36, 49]
@@ -68,6 +69,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "scan"])
 def test_a_file_that_ends_its_worker_is_a_finding_and_the_others_are_checked(command: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
@@ -124,6 +126,7 @@ def num_alive(session: int) -> int:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_main_process(how: signal.Signals, tmp_path: Path) -> None:
@@ -150,6 +153,7 @@ def test_workers_end_with_the_main_process(how: signal.Signals, tmp_path: Path) 
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_pipeline_gives_the_same_bytes_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_table(tmp_path / "in" / "a.parquet", {"x": np.array([1.0, np.nan, 3.0])})

@@ -26,6 +26,7 @@ def test_what_fuzzing_found_once_stays_fixed(child: Child) -> None:
     assert {path.name: problem for path in KNOWN if (problem := child.problem_of(path))} == {}
 
 
+@pytest.mark.slow
 def test_mutants_of_every_format_are_read_or_refused(tmp_path: Path) -> None:
     mutants = Mutants(11)
     fuzz_formats(20, tmp_path, mutants)
@@ -33,6 +34,7 @@ def test_mutants_of_every_format_are_read_or_refused(tmp_path: Path) -> None:
     assert len(mutants.counts) > 5
 
 
+@pytest.mark.slow
 def test_mutants_of_our_own_files_are_refused_or_make_no_difference(tmp_path: Path) -> None:
     mutants = Mutants(12)
     fuzz_own_files(10, tmp_path, mutants)

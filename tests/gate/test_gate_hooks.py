@@ -72,6 +72,7 @@ def commit(folder: Path, repository: Path, tmp_path: Path, home: Path, monkeypat
     return add_and_commit
 
 
+@pytest.mark.slow
 def test_a_commit_with_a_nan_is_rejected_and_one_without_passes(save: Save, commit: Commit) -> None:
     save("data/train.npy", [[1, 2], [3, NAN]])
     refused = commit()
@@ -103,6 +104,7 @@ def test_no_file_name_is_parsed_as_an_option(save: Save, commit: Commit) -> None
     assert "8 errors in 8 files" in refused.stderr
 
 
+@pytest.mark.slow
 def test_only_staged_content_is_checked(save: Save, commit: Commit) -> None:
     path = save("a.npy", [1])
     assert commit().returncode == 0
@@ -115,6 +117,7 @@ def test_only_staged_content_is_checked(save: Save, commit: Commit) -> None:
     assert np.isnan(np.load(path)).all()
 
 
+@pytest.mark.slow
 def test_the_configuration_of_the_repository_is_used(save: Save, write: Write, commit: Commit) -> None:
     write("schemas/low.yaml", "fields: {x: {le: 1}}\n")
     write("datacheck.yaml", "schemas: {data/: schemas/low.yaml}\nexclude: [raw/]\n")
@@ -126,6 +129,7 @@ def test_the_configuration_of_the_repository_is_used(save: Save, write: Write, c
     assert "raw/a.npy" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_git_lfs_and_dvc_pointers_are_reported(write: Write, commit: Commit) -> None:
     write("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1234\n")
     write("b.npy.dvc", "outs:\n- md5: a304afb96060aad90176268345e10355\n  path: b.npy\n")
@@ -137,6 +141,7 @@ def test_git_lfs_and_dvc_pointers_are_reported(write: Write, commit: Commit) -> 
     assert commit().returncode == 0
 
 
+@pytest.mark.slow
 def test_an_invalid_schema_pipeline_or_configuration_is_rejected(write: Write, commit: Commit) -> None:
     write("schemas/s.yaml", "fields: {x: {gee: 1}}\n")
     write("pipelines/p.yaml", "inputs: data\noutput: {path: out}\nclaen: []\n")
@@ -155,6 +160,7 @@ def test_an_invalid_schema_pipeline_or_configuration_is_rejected(write: Write, c
     assert "datacheck.yaml: slect: unknown key" in commit().stderr
 
 
+@pytest.mark.slow
 def test_unchanged_files_are_not_read_again(save: Save, commit: Commit) -> None:
     for number in range(40):
         save(f"data/{number}.npy", [number])

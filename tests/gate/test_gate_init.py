@@ -38,6 +38,7 @@ def write_splits(folder: Path) -> None:
             write_table(folder / "data" / split / f"{part}.parquet", rows)
 
 
+@pytest.mark.slow
 def test_the_files_run_and_say_what_was_chosen(folder: Path) -> None:
     write_splits(folder)
     done = run_command("init", "data", cwd=folder)

@@ -295,6 +295,7 @@ def test_the_action_writes_all_reports_and_fails_on_a_finding(save: Save, act: C
     assert Path("x.sarif").is_file()
 
 
+@pytest.mark.slow
 def test_the_action_passes_and_caches_verdicts(save: Save, act: Callable[..., Any]) -> None:
     save("data/a.npy")
     assert act(paths="*/a.npy", args="--ignore DC104 --severity DC9=warning", summary="false")[::2] == (
@@ -307,6 +308,7 @@ def test_the_action_passes_and_caches_verdicts(save: Save, act: Callable[..., An
     assert "unchanged" not in act(paths="data", cache="false")[1]
 
 
+@pytest.mark.slow
 def test_paths_are_separated_by_lines_or_spaces(save: Save, act: Callable[..., Any]) -> None:
     for name in ("a b.npy", "c.npy", "-d.npy"):
         save(name, [NAN])

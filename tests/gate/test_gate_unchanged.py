@@ -94,6 +94,7 @@ def watched(folder: Path, *arguments: str) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.slow
 def test_a_second_scan_of_unchanged_files_opens_no_file(folder: Path, save: Save, write: Write) -> None:
     save("data/a.npy")
     save("data/b.npy", [1, NAN])
@@ -316,6 +317,7 @@ def test_an_invalid_cached_verdict_is_ignored(save: Save, monkeypatch: pytest.Mo
     assert same_as_a_scan(check())
 
 
+@pytest.mark.slow
 def test_concurrent_scans_agree(folder: Path, save: Save) -> None:
     for number in range(30):
         save(f"data/{number}.npy", [number, NAN])
@@ -409,6 +411,7 @@ operations = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=operations, with_key=st.booleans())
 def test_after_any_changes_the_report_equals_that_of_a_full_scan(

@@ -22,6 +22,7 @@ class Model(pa.DataFrameModel):
 """
 
 
+@pytest.mark.slow
 def test_it_turns_checksums_off_and_a_cached_verdict_knows_it(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"x": [1.5, 2.5]}), path, write_page_checksum=True, compression=None, use_dictionary=False)
@@ -33,6 +34,7 @@ def test_it_turns_checksums_off_and_a_cached_verdict_knows_it(tmp_path: Path) ->
         assert done.returncode == code, done.stdout
 
 
+@pytest.mark.slow
 def test_it_bounds_a_check_of_the_whole_file(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1, 2, 3]}), tmp_path / "a.parquet")
     (tmp_path / "own.py").write_text(MODEL)

@@ -65,6 +65,7 @@ def test_a_code_that_is_not_about_rows_is_an_error(code: str, data: tuple[Path, 
         list(find_bad_rows([data[0]], codes=[code]))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_json_lines(data: tuple[Path, np.ndarray]) -> None:
     path, values = data
     done = run_command("rows", path.name, "--field", "x", "--limit", "3", cwd=path.parent)

@@ -49,6 +49,7 @@ def shell(script: str, folder: Path, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_slurm_array_publishes_what_one_process_does(tmp_path: Path, expected: dict[str, bytes]) -> None:
     (script,) = blocks("bash")
     options = dict(re.findall(r"^#SBATCH --(\S+?)=(\S+)$", script, re.MULTILINE))
@@ -64,6 +65,7 @@ def test_a_slurm_array_publishes_what_one_process_does(tmp_path: Path, expected:
     assert contents(tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 def test_an_indexed_job_publishes_what_one_process_does(tmp_path: Path, expected: dict[str, bytes]) -> None:
     (manifests,) = [block for block in blocks("yaml") if "completionMode" in block]
     shards, merge = yaml.safe_load_all(manifests)

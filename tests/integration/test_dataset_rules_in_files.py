@@ -51,6 +51,7 @@ def test_gaps_inside_a_series_are_named_with_the_series(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 @pytest.mark.parametrize(("rows_per_file", "rows_per_group"), [(1000, 1000), (1000, 7), (31, 10)])
 def test_any_files_row_groups_and_workers_give_the_same_verdict(

@@ -47,6 +47,7 @@ def found(report: Any) -> list[tuple[str, int]]:
     return [(finding.code, finding.num_violations) for finding in report.findings if finding.is_error]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 def test_rows_that_contradict_an_earlier_one_are_quarantined_with_the_reason(tmp_path: Path, executor: Any) -> None:
     report = run(tmp_path, "determines: {k: b}", executor=executor, workers=2)

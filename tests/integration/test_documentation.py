@@ -84,6 +84,7 @@ def shown_lines(text: str) -> list[str]:
     return [TIMING.sub("<time>", line) for line in lines if line.strip() not in ("", "...")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=pytest.mark.torch if needs_torch else ()) for page, needs_torch in PAGES.items()]
 )

@@ -49,6 +49,7 @@ def test_a_scan_finds_what_numpy_finds(
     check(datacheck.scan(written.path, Schema(fields=DIRTY[name].schema), workers=workers), written, name)
 
 
+@pytest.mark.slow
 def test_worker_processes_find_what_numpy_finds(tmp_path: Path) -> None:
     # Those of torch take seconds to import it, in each process.
     names = [

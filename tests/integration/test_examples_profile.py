@@ -54,6 +54,7 @@ def test_train_and_test_share_no_flight(months_apart: Report) -> None:
     assert months_apart.num_rows == 307_887
 
 
+@pytest.mark.slow
 def test_differences_between_train_and_test_agree_with_pandas(flights: Path, months_apart: Report) -> None:
     train, test = read(flights / "train"), read(flights / "test")
     (new,) = [finding for finding in months_apart.findings if finding.code == "DC314"]

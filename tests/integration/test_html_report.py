@@ -174,6 +174,7 @@ def test_it_stays_small_however_much_was_found() -> None:
     assert "--format jsonl" in text
 
 
+@pytest.mark.slow
 def test_a_run_shows_where_every_row_went_and_the_fields_before_and_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_notebook_shows_the_page_in_a_frame_that_runs_nothing() -> None:
     assert 300 < heights[0] < heights[1] < 700, "longer pages have more room"
 
 
+@pytest.mark.slow
 def test_compare_and_scan_write_pages_too(tmp_path: Path) -> None:
     generator = np.random.default_rng(2)
     for name, shift in (("train", 0.0), ("test", 3.0)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 SCAN = """
 import sys, datacheck
@@ -52,6 +53,7 @@ def test_a_scan_of_nested_columns_with_nulls_imports_no_pandas(
     assert run_python(SCAN.format(path=str(tmp_path))).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_workers_that_all_need_pandas_at_once_find_it_whole(tmp_path: Path, run_python: Callable[[str], str]) -> None:
     for number in range(8):
         table = pa.table({"s": [f"{number}-{row}" for row in range(50)], "x": [float(row % 10) for row in range(50)]})

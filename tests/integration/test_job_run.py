@@ -238,6 +238,7 @@ def test_statistics_come_from_the_kept_training_rows_alone(
     assert others.learned == statistics.learned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "executor"), [(1, "threads"), (4, "threads"), pytest.param(2, "processes", marks=pytest.mark.slow)]
 )
@@ -524,6 +525,7 @@ def test_a_file_is_in_one_split_only_by_whatever_name(tmp_path: Path) -> None:
         datacheck.run(write_pipeline(tmp_path, {"train": "t.parquet", "val": "link.parquet"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", parameters(CLEANED))
 @pytest.mark.parametrize("workers", [1, 4])
 def test_every_format_is_cleaned_in_many_units_with_each_row_where_it_was(

@@ -119,6 +119,7 @@ RULES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", parameters(CLEANED))
 @pytest.mark.parametrize("is_split", [False, True])
 def test_a_run_writes_the_same(

@@ -122,6 +122,7 @@ def messages(data: Any, schema: dict[str, Any], **options: Any) -> list[str]:
     return [f"{finding.code} {finding.message}".partition(" (")[0] for finding in report.findings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["memory", "threads", "processes"])
 def test_checks_of_values_and_of_the_dataset_have_codes_of_their_own(tmp_path: Path, executor: Any) -> None:
     frame = pd.DataFrame({"id": [2, 4, 5, 8], "text": ["a", "abcd", None, "ab"], "label": [1, 1, 1, 0]})

@@ -111,6 +111,7 @@ def test_an_error_in_a_large_file_is_always_seen(folder: Path, tmp_path: Path) -
     assert "DC901" in {finding.code for finding in report.findings}
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_looked_at(folder: Path) -> None:
     command = [sys.executable, "-m", "datacheck", "scan", "--no-cache", "--sample"]
     done = subprocess.run([*command, "2%", str(folder)], capture_output=True, text=True, check=False)

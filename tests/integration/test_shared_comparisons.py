@@ -78,6 +78,7 @@ def shared(call: Any, count: int = 2) -> Any:
     return call(executor=Merge("shared"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows_at_once", "is_confirmed"), [(1 << 22, False), (40, True)])
 def test_what_is_found_in_files_of_hashes_is_what_one_process_finds(
     datasets: str, rows_at_once: int, is_confirmed: bool, monkeypatch: pytest.MonkeyPatch

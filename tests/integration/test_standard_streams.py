@@ -28,6 +28,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize(
     "how", ["PYTHONIOENCODING=ascii {}", "{} >&-", "{} >&- 2>&- <&-", "{} | head -c0", "{} >/dev/full"]

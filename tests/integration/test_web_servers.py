@@ -109,6 +109,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(has_etags: bool, web: W
             file.read()
 
 
+@pytest.mark.slow
 def test_a_signed_url_is_read_and_never_printed(web: Web, tmp_path: Any) -> None:
     web.files["/x.parquet"] = table()
     web.needs_query = SIGNED[1:]

@@ -51,6 +51,7 @@ def test_nothing_that_only_posix_has_is_there(tmp_path: Path) -> None:
     assert "ModuleNotFoundError" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_in_processes_publishes_and_resumes(job: Path) -> None:
     first = run("-m", "datacheck", "run", "job.yaml", "--workers", "2", folder=job)
     assert ["all", "400", "396", "0", "4"] in [line.split() for line in first.stdout.splitlines()], first
@@ -58,6 +59,7 @@ def test_a_job_in_processes_publishes_and_resumes(job: Path) -> None:
     assert again.stdout.startswith(first.stdout.partition("published")[0]), again
 
 
+@pytest.mark.slow
 def test_no_file_is_removed_or_replaced_that_is_open(job: Path) -> None:
     """Archives, HDF5, a changed output, reports and caches that are written twice, unusual names, and requeued rows."""
     arrays = {"a:b": np.array([1, np.nan, 3]), "con": np.arange(3), "CON": np.arange(3)}
@@ -92,6 +94,7 @@ for expected in (1, 0):
     assert "['z.CON-2.npy', 'z.CON-2.requeued-1.npy', 'z.a_b.npy', 'z.a_b.requeued-1.npy'" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_stdout_may_have_another_encoding(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
     pq.write_table(pa.table({"caf\u00e9 \u2192": ["\u2192", None], "x": [1.0, np.nan]}), job / "data" / "names.parquet")
@@ -123,6 +126,7 @@ def test_the_gate_caches_verdicts(job: Path) -> None:
     assert "4 errors" in again.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_workers_of_a_loader_share_bad_samples_and_the_quarantine_file(tmp_path: Path) -> None:
     (tmp_path / "load.py").write_text(

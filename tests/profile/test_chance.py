@@ -101,6 +101,7 @@ def test_a_column_that_numbers_the_rows_does_not_hide_a_leak(name: str, values: 
     assert of_rows(train, {**test, "note": random.normal(size=100)}) == []
 
 
+@pytest.mark.slow
 def test_leaked_rows_are_tolerated_where_the_configuration_says_so(tmp_path: Path) -> None:
     notes = np.random.default_rng(0).normal(size=100)
     write_table(tmp_path / "train.parquet", {"a": notes, "b": notes})

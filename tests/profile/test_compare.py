@@ -383,6 +383,7 @@ def test_a_file_that_cannot_be_read_is_a_finding_and_the_rest_is_compared(tmp_pa
     assert codes(report) == [("DC901", None), ("DC310", None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 def test_the_report_does_not_depend_on_the_executor(tmp_path: Path, executor: str) -> None:
     for split, seed in (("train", 1), ("test", 2)):
@@ -414,6 +415,7 @@ def test_an_invalid_threshold_is_an_error_that_names_its_place() -> None:
     assert (found.key, found.row_exclude) == ((("a", "b"), ("c",)), ("x",))
 
 
+@pytest.mark.slow
 def test_options_of_the_command_override_the_configuration(tmp_path: Path) -> None:
     write_table(tmp_path / "train.parquet", people(2000, 1))
     write_table(

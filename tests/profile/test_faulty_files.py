@@ -59,6 +59,7 @@ def test_infer_and_compare_say_what_a_scan_says_of_the_files(tmp_path: Path) -> 
     assert lines == [4, 3, 4, 3]
 
 
+@pytest.mark.slow
 def test_the_commands_print_and_fail(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(CSV.format(1))
     (tmp_path / "b.csv").write_text(CSV.format(5))

@@ -239,6 +239,7 @@ def test_the_header_says_what_is_left_out(tmp_path: Path) -> None:
     assert "Left out: 1 malformed record (DC305)" in "\n".join(infer_with_notes(tmp_path).header)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 def test_the_schema_does_not_depend_on_the_executor(tmp_path: Path, executor: str) -> None:
     table = pa.table({"x": RANDOM.standard_normal(40_000), "id": range(40_000), "s": ["a", "b"] * 20_000})
@@ -248,6 +249,7 @@ def test_the_schema_does_not_depend_on_the_executor(tmp_path: Path, executor: st
     assert datacheck.infer(tmp_path, workers=3, executor=executor) == alone
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_and_keeps_an_existing_one(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data.parquet", {"x": [1.5, None], "id": [1, 2]})
     output = tmp_path / "people.yaml"
@@ -267,6 +269,7 @@ def test_the_command_writes_a_file_and_keeps_an_existing_one(tmp_path: Path) -> 
     assert list(load_schema(output).fields) == ["y"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_schema_by_default(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data.parquet", {"x": [1.5, 3.0]})
     done = run_command("schema", "infer", data)

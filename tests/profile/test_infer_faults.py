@@ -146,6 +146,7 @@ def test_comments_tell_what_a_person_wants_to_know(column: pa.Array, remark: str
     assert remark in infer_with_notes(pa.table({"x": column})).notes["x"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_schema_and_shows_the_list(tmp_path: Path) -> None:
     data = write_table(tmp_path / "a.parquet", {"x": np.append(USUAL, np.nan), "k": np.zeros(2001)})
     done = run_command("schema", "infer", data, "-o", tmp_path / "s.yaml")
@@ -168,6 +169,7 @@ def test_how_files_differ_is_listed(tmp_path: Path) -> None:
     assert finding.message.startswith("'x' has different dtypes in 3 files: int32 in 1: '0.parquet'")
 
 
+@pytest.mark.slow
 def test_values_that_are_allowed_because_they_are_frequent_are_named(tmp_path: Path) -> None:
     x = [np.inf if row % 5 == 0 else float(row) for row in range(100)]
     write_table(tmp_path / "data" / "a.parquet", {"x": x, "y": [1.0, np.nan] + [2.0] * 98})

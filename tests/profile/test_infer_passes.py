@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from profile_data import arrays, tables
@@ -49,6 +50,7 @@ def check(data: Any) -> None:
     assert listed == reported if strict.has_faults else strict.schema == inference.schema
 
 
+@pytest.mark.slow
 @given(tables())
 @settings(QUIET, max_examples=120)
 def test_of_tables_in_memory(table: pa.Table) -> None:
@@ -65,6 +67,7 @@ def test_of_arrays_in_memory(data: Any) -> None:
         check(data)
 
 
+@pytest.mark.slow
 @given(st.lists(tables(max_columns=2), min_size=1, max_size=3))
 @settings(QUIET, max_examples=40)
 def test_of_parquet_files_with_different_schemas(tmp_path_factory: Any, tables: list[pa.Table]) -> None:
@@ -89,6 +92,7 @@ CELLS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), min_size=1, max_size=3))
 @settings(QUIET, max_examples=100)
 def test_of_csv_files_with_different_schemas(tmp_path_factory: Any, files: list[list[tuple[str, str]]]) -> None:

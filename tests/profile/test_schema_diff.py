@@ -60,6 +60,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
     return pa.table(columns or {"c": pa.array([1])})
 
 
+@pytest.mark.slow
 @given(schemas(), schemas(), st.lists(tables(), max_size=8))
 @settings(max_examples=400)
 def test_data_that_passed_passes_a_schema_that_is_not_stricter(

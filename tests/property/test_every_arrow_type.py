@@ -128,6 +128,7 @@ def test_the_types_are_those_that_pyarrow_has() -> None:
     assert len(CASES) > 700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", range(8))
 def test_every_type_is_checked_or_reported_in_memory_in_files_and_in_streams(start: int, tmp_path: Path) -> None:
     for name, array in list(CASES.items())[start::8]:

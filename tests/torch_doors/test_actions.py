@@ -432,6 +432,7 @@ def test_diagnoses_are_bounded_if_training_goes_on() -> None:
     assert len(guard.report().diagnoses) == 2
 
 
+@pytest.mark.slow
 def test_reports_are_bounded_and_count_the_rest() -> None:
     model, optimizer = make()
     guard = Guard(model, optimizer, on_trip="skip", max_diagnoses=0, max_skips=10_000)

@@ -377,6 +377,7 @@ def test_an_invalid_build_is_an_error(program: Any, tmp_path: Path, build: str, 
         replay(guard.bundle(tmp_path / "here"), build, "text")
 
 
+@pytest.mark.slow
 def test_a_bundle_replays_in_another_process(program: Any, tmp_path: Path) -> None:
     _, error = tripped(program, bundle_dir=tmp_path / "bundles")
     code = (

@@ -436,6 +436,7 @@ def field_is(first: Any, *others: Any) -> list[Any]:
     return [{"x": value, "y": 0} for value in (first, *others)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("samples", "note"),
     [
@@ -480,6 +481,7 @@ def test_samples_of_an_unknown_index_are_named_by_position() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_nothing_is_tracked_without_safe_collate(run_python: Any) -> None:
     program = """
 import torch
@@ -495,6 +497,7 @@ assert len(tracking._tracked.refs) == 4
     run_python(program)
 
 
+@pytest.mark.slow
 def test_graphs_and_tensordicts_as_batches() -> None:
     class Graphs:
         def __init__(self, samples: list[Any]) -> None:

@@ -689,6 +689,7 @@ def test_a_step_reads_one_scalar_however_many_layers_there_are(watch: str) -> No
     assert counting.num_reads == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watch", ["step", "layers"])
 def test_ten_thousand_steps_do_not_grow_memory(watch: str) -> None:
     model = nn.Linear(2, 1)

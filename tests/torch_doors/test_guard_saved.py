@@ -17,6 +17,7 @@ from datacheck.torch import Guard  # noqa: E402
 pytestmark = pytest.mark.torch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_copy", [False, True])
 def test_a_model_saved_whole_while_guarded_loads_where_datacheck_is_not_installed(
     tmp_path: Path, run_python: Any, is_copy: bool

@@ -26,6 +26,7 @@ __all__ = ["example"]
 pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
 
 
+@pytest.mark.slow
 def test_cleaned_windows_come_from_the_rows_that_the_ledger_left(example: Path) -> None:
     cleaned = open_dataset(example / "out" / "weather", split="train")
     raw = np.load(example / "data" / "weather" / "train" / "windows.npy")

@@ -94,6 +94,7 @@ def test_without_check_unchecked_keys_are_reported_once() -> None:
         assert (finding.code, finding.field, finding.severity) == ("DC005", "id", "warning")
 
 
+@pytest.mark.slow
 def test_after_check_workers_do_not_report_keys_as_unchecked() -> None:
     safe = safe_of(Listed([{"id": place} for place in range(8)]), schema=ID)
     with warnings.catch_warnings():

@@ -48,6 +48,7 @@ def test_the_next_run_does_not_load_known_bad_samples(tmp_path: Path) -> None:
     assert [sample.codes for sample in report.samples] == [("DC101",), ("DC901",)]
 
 
+@pytest.mark.slow
 def test_it_is_written_when_the_process_ends(tmp_path: Path) -> None:
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -127,6 +128,7 @@ def test_an_unwritable_quarantine_does_not_stop_training(tmp_path: Path) -> None
     assert listed(folder / "bad.json") == [3, 30]
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_found_is_known_to_the_next(tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     program = f"""

@@ -37,6 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [json.loads((folder / f"results{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_ranks_stay_in_step_and_learn_of_each_others_bad_samples(results: list[Any]) -> None:
     for told in (rank["train"] for rank in results):
         assert [len(epoch) for epoch in told["given"]] == [30, 30]

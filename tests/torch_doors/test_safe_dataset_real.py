@@ -40,6 +40,7 @@ def ledger_of(example: Path, name: str, split: str) -> dict[int, list[str]]:
     return dict(zip(table["row"].to_pylist(), table["codes"].to_pylist(), strict=True))
 
 
+@pytest.mark.slow
 def test_windows_are_repaired_as_by_the_pipeline_and_the_rest_is_its_ledger(example: Path) -> None:
     safe = SafeDataset(
         windows_of(example, "val"),
@@ -61,6 +62,7 @@ def test_windows_are_repaired_as_by_the_pipeline_and_the_rest_is_its_ledger(exam
         assert torch.equal(sample["targets"], cleaned[index]["targets"])
 
 
+@pytest.mark.slow
 def test_windows_without_a_pipeline_are_named_one_by_one(example: Path) -> None:
     raw = windows_of(example, "val")
     safe = SafeDataset(raw, max_bad_fraction=1.0)

@@ -34,6 +34,7 @@ def in_one_process() -> list[int]:
     return indices_of(DataLoader(safe_of(Numbered(60, **BAD)), batch_size=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("context", "kind"), [("fork", Numbered), ("fork", Batched), ("spawn", Numbered), ("forkserver", Batched)]
 )
@@ -203,6 +204,7 @@ print(first, run_epochs(3), size, log.stat().st_size)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_bad_samples_and_does_not_grow(run_python: Callable[[str], str]) -> None:
     first, later, log_first, log_later = map(int, run_python(MEMORY).split())
     assert first < 16 << 20

@@ -61,6 +61,7 @@ def write_bad(path: Path, bad: float | None) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["startup", "npy", "parquet", "lists", "dataset", "clean", "files", "size", "memory"])
 def test_every_benchmark_runs_at_a_tiny_size_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     assert main([name, "--scale", "0.0005", "--folder", str(tmp_path / "bench"), "--json", str(tmp_path / "out")]) == 0

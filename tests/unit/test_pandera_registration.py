@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import pandera.pandas as pandera
 check = pandera.Check.gt(0, raise_warning=True)  # made before pandera has loaded its functions for pandas
@@ -17,6 +19,7 @@ print([(finding.code, finding.num_violations, finding.num_checked) for finding i
 """
 
 
+@pytest.mark.slow
 def test_a_check_created_before_pandera_registered_pandas_still_runs() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() == "[('DC303', 1, 2)]", done.stderr

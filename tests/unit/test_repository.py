@@ -148,8 +148,9 @@ def test_every_pipeline_loads_and_its_rules_speak_of_fields_of_its_schema(path: 
     ("target", "command"),
     [
         ("run", "datacheck run pipelines/flights.yaml"),
-        ("test", "python -m pytest"),
-        ("test-core", 'python -m pytest -m "not torch"'),
+        ("test", 'python -m pytest -m "not slow"'),
+        ("test-slow", "python -m pytest -m slow"),
+        ("test-core", 'python -m pytest -m "not torch and not slow"'),
         ("check", "mypy"),
         ("check", "ruff format --check ."),
         ("check", "tests/unit/test_layers.py"),
@@ -180,6 +181,7 @@ def test_ci_runs_every_target_that_it_should() -> None:
         "check",
         "run",
         "docs",
+        "test-slow",
         "test-core",
         "test-integrations",
     ]

@@ -22,6 +22,7 @@ def test_importing_datacheck_imports_no_trainer_and_no_torch() -> None:
     assert not {*TRAINERS, "torch"} & set(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_accelerates_guard_is_reached_without_importing_a_trainer() -> None:
     pytest.importorskip("torch")
@@ -29,6 +30,7 @@ def test_accelerates_guard_is_reached_without_importing_a_trainer() -> None:
     assert run(program.format(names=set(TRAINERS))) == "guard set()\n"
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "accelerate"])
 def test_a_trainer_that_is_not_installed_is_named_with_what_to_install(name: str) -> None:

@@ -51,6 +51,7 @@ def test_an_archive_that_lies_about_the_number_of_its_members_is_refused(tmp_pat
         pass
 
 
+@pytest.mark.slow
 def test_a_scan_refuses_it_in_little_memory(tmp_path: Path) -> None:
     path = archive_of(tmp_path / "x.npz", 100_001)
     tracemalloc.start()
