@@ -28,8 +28,8 @@ _BLOCK = 1 << 16
 class Block:
     """Some values of a field, without nulls and NaN: a NumPy array of numbers, or an Arrow array.
 
-    ``positions`` are those of the values in ``found``, or the first one of consecutive values. ``counts`` say how often each
-    occurs, where each is here once.
+    ``positions`` say where the values stand in ``found``; of consecutive values, only the first is given. ``counts`` say
+    how often each occurs, where each is here once.
     """
 
     values: Any

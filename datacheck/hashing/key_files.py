@@ -143,7 +143,7 @@ class Range:
 
 
 def ranges_of(files: Sequence[KeyFile]) -> list[Range]:
-    """The ranges that are to be searched in files; those of two datasets, if they are to be compared."""
+    """The ranges of hashes to search in files: of one dataset, or of two that are compared."""
     sizes = np.zeros(_NUM_PARTITIONS, np.int64)
     for file in files:
         starts = file.starts.astype(np.int64)

@@ -89,9 +89,10 @@ class Execution:
         *,
         stage: Stage,
     ) -> Generator[M, None, None]:
-        """As :meth:`map`, of results that are merged: what ``merge``, in this process, makes of those of each span.
+        """Call ``function`` as :meth:`map` does, and yield what ``merge`` makes of the results of each span.
 
-        ``spans`` follow each other. Of processes that share a job one merges each, and the others read what it made.
+        ``spans`` follow each other. This process merges; where several share a job, one merges a span and the others read
+        what it made.
         """
         if isinstance(self.executor, UnitExecutor):
             return self.executor.map_merged(

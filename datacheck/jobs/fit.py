@@ -34,7 +34,7 @@ from datacheck.sources.base import WorkUnit
 from datacheck.sources.error_translation import translate_bugs
 from datacheck.storage.base import Fingerprint
 
-#: The groups of units that are learned from together, and the results of all of them: every shard reads those of all.
+#: The most groups of units that are learned from together, and the most results over all groups: every shard reads them all.
 _MAX_GROUPS, _MAX_RESULTS = 1024, 8192
 #: Results that are merged into one, if there are more.
 _TOGETHER = 64

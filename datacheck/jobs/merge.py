@@ -70,7 +70,7 @@ class InputResult:
 def merge_units(
     item: Input, tasks: Sequence[UnitTask], results: Iterator[UnitResult], pipeline: Pipeline, progress: Progress
 ) -> InputResult:
-    """Merge the next results, which are those of ``tasks``; stop at the first that fails the run.
+    """Merge the next results, one for each of ``tasks``; stop at the first that fails the run.
 
     Raises the error of a unit that could not be processed.
     """

@@ -21,7 +21,7 @@ from datacheck.profile.notes.spans import Span
 from datacheck.profile.row_keys import LocalKeys
 from datacheck.profile.unit import LeafKey, UnitProfile
 
-#: The hashes of rows, or of a key, of a dataset: those of all datasets of a comparison are of one kind.
+#: The hashes of a dataset's rows or of one of its keys. All datasets of a comparison have the same kind.
 RowKeys = LocalKeys | ExchangedKeys
 
 
@@ -64,9 +64,9 @@ class DataProfile:
     """The profile of a dataset. A context manager, because its hashes may be spilled to disk.
 
     ``keys_of`` has for each path its keys in ``leaves``, one per dtype.
-    ``unique`` holds the hashes of each column whose values may all be different. ``keys`` holds those of each key, with
-    the empty key for whole rows. ``is_quick`` says that the row hashes leave out some values. With ``execution``, units leave
-    hashes in files.
+    ``unique`` holds the hashes of each column whose values may all be different. ``keys`` holds the hashes of each key,
+    the empty key standing for whole rows. ``is_quick`` says that the row hashes leave out some values. With ``execution``,
+    units leave hashes in files.
     """
 
     execution: Execution | None = None

@@ -22,7 +22,7 @@ class TooLargeError(Exception):
 class JsonObject:
     """A JSON object in a stream. Raises ``ValueError`` where it is not valid, and ``TooLargeError``.
 
-    ``lists`` are the names of the lists that were begun so far, and ``others`` those of all other values.
+    ``lists`` are the names of the lists that were begun so far, and ``others`` the names of all other values.
     """
 
     def __init__(self, stream: ByteStream) -> None:

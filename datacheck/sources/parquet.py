@@ -58,7 +58,7 @@ MIN_BUFFER_BYTES, MAX_BUFFER_BYTES = 64 << 10, 1 << 20
 
 #: What a value in a list takes while it is decoded: itself, the levels that say where lists begin, and room to grow.
 _BYTES_OF_LIST_VALUE = 16
-#: So many times the bytes that encode them, and those of the file, the values of lists may take if that is more than
+#: The values of lists may take this many times their encoded bytes, and this many times the file, if that is more than
 #: ``max_expanded_bytes``.
 MAX_REPEATS = 128
 #: Decoded bytes of the fewest rows that are read at once.

@@ -50,7 +50,7 @@ def make_train_function() -> Any:
 
 
 def test_both_workers_skip_the_step_that_is_bad_on_one(tmp_path: Path) -> None:
-    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     try:
         TorchTrainer(
             make_train_function(),

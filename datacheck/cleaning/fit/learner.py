@@ -2,9 +2,9 @@
 
 A rule's statistic is learned from data that was repaired by the rules before it. So a field with two learned rules
 takes two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`); the columns of a field are learned side by
-side. In each pass: ``learn`` every batch, ``merge`` the results of a unit in the order of its batches and those of all
-units in the order of units, ``finish``, and pass the statistics to the learner of the next pass. Sums and counts are
-exact, so they depend neither on that order nor on how the data is split; quantiles do only beyond the memory limit.
+side. In each pass: ``learn`` every batch, ``merge`` the results within a unit in the order of its batches, then across
+units in their order, ``finish``, and pass the statistics to the learner of the next pass. Sums and counts are
+exact, so neither that order nor how the data is split changes them; it changes quantiles only beyond the memory limit.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class UnitExecutor(ABC):
 def merge_spans(
     results: Generator[R, None, None], spans: Sequence[range], merge: Callable[[range, Iterator[R]], M]
 ) -> Generator[M, None, None]:
-    """What ``merge`` makes of the results of each span, in order; only those of one are taken at a time."""
+    """Yield what ``merge`` makes of the results of each span, in order; it takes the results of one span at a time."""
     with closing(results):
         for span in spans:
             yield merge(span, islice(results, len(span)))

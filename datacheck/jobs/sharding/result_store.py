@@ -160,9 +160,9 @@ class ResultStore:
         return finished, claimed
 
     def claim(self, stage: str, chunk: int, shard: tuple[int, int]) -> tuple[int, int] | None:
-        """Claim a chunk, so that of several shards one does it; the shard, if any, that has claimed it before.
+        """Claim a chunk, so that only one shard does it, and return the shard that claimed it before, if any.
 
-        A claim is a courtesy: whoever has waited long enough does the chunk nevertheless.
+        A claim only saves work: a shard that has waited long enough does the chunk nevertheless.
         """
         uri = f"{self._uri(stage, chunk)}.{_CLAIM}"
         with output_errors(uri):

@@ -36,8 +36,8 @@ _RATES = (
 class Reference:
     """The training data, and the settings for comparing other data with it.
 
-    ``single_keys`` are the fields that are keys by themselves, whose values are expected to be new, and ``key_fields``
-    those of every key, whose values are compared with it.
+    ``single_keys`` are the fields that are keys by themselves, so their values are expected to be new. ``key_fields`` are the
+    fields of every key; their values are compared as part of the key.
     """
 
     train: DataProfile

@@ -162,7 +162,7 @@ def _add_columns(
 
 
 def _set_counts(occurrences: IntArray, rows: IntArray, counts: Any) -> None:
-    """Set those of the rows that are among the counted ones."""
+    """Set the occurrences of the rows that were counted."""
     if not len(rows) or not len(counts):
         return
     places = np.minimum(np.searchsorted(rows, counts["row"]), len(rows) - 1)

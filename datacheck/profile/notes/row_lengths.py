@@ -72,7 +72,7 @@ class RowLengths:
             self.finish(batch)
 
     def finish(self, batch: Batch | None = None) -> None:
-        """Compare the columns that wait; ``batch`` is that of their rows, if they are all in it."""
+        """Compare the columns that wait; ``batch`` holds their rows, if all are in one batch."""
         rows = np.concatenate(self._rows) if self._rows else np.empty(0, np.int64)
         columns = {name: np.concatenate(parts) for name, parts in self._waiting.items()}
         columns = {name: lengths for name, lengths in columns.items() if len(lengths) == len(rows)}
@@ -115,7 +115,7 @@ class RowLengths:
     def _uneven(self) -> Iterator[tuple[tuple[str, str], LengthPair]]:
         together = {names: pair for names, pair in self.pairs.items() if pair.belongs_together}
         judged: set[str] = set()
-        # In the order of the columns where as many differ: that of a set is another in each process.
+        # Ties stay in the order of the columns; the order of a set differs between processes.
         involved = dict.fromkeys(name for names in together for name in names)
         for name in sorted(involved, key=partial(_num_unequal, together)):
             for names, pair in together.items():

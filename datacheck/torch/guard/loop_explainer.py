@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class LoopExplainer:
-    """Replays calls of the loop. Buffers must be those of the step's start."""
+    """Replays calls of the loop. Buffers must hold their values from the start of the step."""
 
     def __init__(self, training: Training, log: GuardLog, schema: Schema | None) -> None:
         self._training = training
@@ -244,7 +244,7 @@ class LoopExplainer:
 
 
 def _is_finite_in(model: nn.Module, found: Diagnosis) -> bool:
-    """Whether the parameter that a diagnosis names is finite in the model: then it was that of a copy."""
+    """Whether the parameter that a diagnosis names is finite in the model: then a copy of it was not."""
     blamed = found.chain[0].op if found.chain else ""
     named = (one for name, one in model.named_parameters() if blamed == f"parameter '{plain(name)}'")
     return any(not count_nonfinite(parameter)[0] for parameter in named)

@@ -322,7 +322,7 @@ class LoopHooks:
     # Updates.
 
     def _partners_of(self, optimizer: Optimizer) -> tuple[Optimizer, ...]:
-        """The optimizers that step for the same loss: those of one container, and those that its gradients reach."""
+        """The optimizers that step for the same loss: of one container, or reached by its gradients."""
         training, reached = self._runner.training, self._state.reached
         partners = training.partners_of(optimizer)
         # A scaler unscales the gradients of each optimizer when it steps it.

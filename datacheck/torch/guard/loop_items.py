@@ -77,7 +77,7 @@ def _unpacked(target: ast.expr, item: Any) -> dict[str, Any] | None:
 
 
 def _is_like(value: Any, now: Any, *, is_same: bool) -> bool:
-    """Whether a value is that of a variable, or may have been."""
+    """Whether a variable has this value, or may have had it."""
     if is_same:
         return value is now
     return not isinstance(value, Tensor) or not isinstance(now, Tensor) or value.shape[:1] == now.shape[:1]

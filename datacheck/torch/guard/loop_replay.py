@@ -161,7 +161,7 @@ class LoopReplay:
         return [taken for taken in self._code.taken if _is_bad(taken.value)]
 
     def begin(self) -> None:
-        """Compare the next run with that of the loop; those after it may change what is at fault."""
+        """Compare the next run with what the loop did; later runs may change the value at fault."""
         self._is_verified = self.recomputes_inputs = False
 
     def run(self) -> Tensor:

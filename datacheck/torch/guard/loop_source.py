@@ -171,7 +171,7 @@ class Slicer:
         ended = [(one.end_lineno or one.lineno) < place.line for one in self._statements]
         number = next((number for number, has_ended in enumerate(ended) if not has_ended), len(ended))
         if self._is_in_loop:
-            # In a loop, so is one that this round may not have come to.
+            # In a loop, this round may not have reached the next statement either.
             at = self._statements[number] if number < len(ended) else None
             if (
                 at is None

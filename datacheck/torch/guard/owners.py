@@ -32,8 +32,8 @@ class ParameterOwners:
     def are_copies(self, inputs: tuple[Tensor, ...]) -> bool:
         """Whether these may be copies of all parameters: as many, with the same types and shapes in the same order.
 
-        Those of a thread other than that of the guard belong to another training; those of another type are what a compiler
-        traces.
+        Tensors of another thread than the guard's belong to another training, and tensors of another type are what a
+        compiler traces.
         """
         parameters = self._training.parameters
         if len(inputs) != len(parameters) or threading.get_ident() != self._thread:

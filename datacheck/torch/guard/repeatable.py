@@ -133,7 +133,7 @@ def _only_computes_call(call: ast.Call, values: Mapping[str, Any]) -> bool:
 
 
 def may_be_repeated(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
-    """Whether a statement neither fetches nor changes anything, as far as its code and that of its functions shows.
+    """Whether a statement neither fetches nor changes anything, as far as its code and the functions it calls show.
 
     It may change what a variable holds: its value from before must then be made again, too.
     """

@@ -73,11 +73,11 @@ class StepState:
     #: The random states after the last call of backward, or after the step before.
     random_after_call: RandomState = field(default_factory=dict)
     losses: list[Tensor] = field(default_factory=list)
-    #: Losses whose gradients were returned to the loop; they are those of the step where none ran backward. The last one is
+    #: Losses whose gradients were returned to the loop. In a step without a backward call they are its losses. The last one is
     #: provisional if its gradients have a graph: a later loss may be computed from them.
     grad_losses: list[Tensor] = field(default_factory=list)
     is_provisional: bool = False
-    #: Whether they are of gradients of the weights: those of copies of the weights count only where there are no others.
+    #: Whether their gradients are of the weights themselves; copies of the weights count only where nothing else does.
     are_own: bool = False
     #: Whether ``Guard.begin`` reports the batches of this step.
     is_reported: bool = False

@@ -1,5 +1,4 @@
-"""Sees the calls of torch that every training loop makes: those that compute gradients, those of a GradScaler, and those
-that fetch batches.
+"""Sees the calls of torch that every training loop makes: to compute gradients, to a GradScaler, to fetch batches.
 
 ``Tensor.backward`` calls ``torch.autograd.backward``, and ``torch.func.grad`` what ``torch.autograd.grad`` calls, so replacing
 two functions shows all four. They, the methods of GradScaler and what fetches the batches of a DataLoader are replaced while
