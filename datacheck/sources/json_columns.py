@@ -244,7 +244,13 @@ def _large_integers(values: Sequence[int], valid: BoolArray | None) -> pa.Array:
     return _in_floats(values, valid)
 
 
-def _strings(values: Sequence[Any], _valid: BoolArray | None) -> pa.Array:
+def _strings(values: Sequence[Any], valid: BoolArray | None) -> pa.Array:
+    texts = values if valid is None else [value or "" for value in values]
+    if all(map(str.isascii, texts)):  # as most text is: then a character is a byte
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        if lengths.sum() < 1 << 31:
+            content = pa.py_buffer("".join(texts).encode())
+            return pa.Array.from_buffers(pa.string(), len(texts), [_bitmap(valid), _offsets(lengths), content])
     # pa.array would import pandas.
     builder = pa.lib.StringBuilder()
     builder.append_values(values)

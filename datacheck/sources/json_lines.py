@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -32,7 +31,9 @@ from datacheck.sources.text_parsing import Notation, convert_cells
 from datacheck.storage.registry import open_file
 
 #: Bytes that are parsed at a time.
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
+#: Bytes in which lines are counted at a time, which stay in the processor's cache.
+_COUNT_BYTES = 1 << 18
 #: A longer line is not read, since its values take many times its bytes.
 MAX_LINE_BYTES = 64 << 20
 #: What a value takes as a Python object in a list, and in the columns that are made of it.
@@ -174,7 +175,7 @@ def _count_lines(uri: str) -> Iterator[LineCount]:
     """The lines of a plain file, in parts of about ``TARGET_UNIT_BYTES`` that end with a line."""
     with open_file(uri) as file:
         count = LineCount()
-        for block in read_lines(read_blocks_of(file, -1, BLOCK_BYTES), 1, MAX_LINE_BYTES):
+        for block in read_lines(read_blocks_of(file, -1, _COUNT_BYTES), 1, MAX_LINE_BYTES):
             count = count.plus(block)
             if count.num_bytes >= TARGET_UNIT_BYTES:
                 yield count
@@ -208,9 +209,8 @@ class _Reader:
     def batches(self, blocks: Iterator[LineBlock]) -> Iterator[Batch]:
         is_empty = True
         for block in blocks:
-            with _collector_paused():
-                parsed = self._parse(block)
-            for batch in self._batches_of(block, parsed):
+            found = self._batches_of(block)
+            while (batch := _next(found)) is not None:
                 is_empty = False
                 yield batch
             self._row += block.num_rows
@@ -260,16 +260,18 @@ class _Reader:
         except Exception:  # of strict JSON: which constants and characters Python takes is seen next
             return _parse_loosely(line)
 
-    def _batches_of(self, block: LineBlock, parsed: _Parsed) -> Iterator[Batch]:
-        records = parsed.records
+    def _batches_of(self, block: LineBlock) -> Iterator[Batch]:
+        parsed = self._parse(block)
+        records, num_records = parsed.records, len(parsed.records)
         places = np.arange(len(records), dtype=np.int64) if parsed.places is None else parsed.places
         is_first = True
         pieces = [(0, len(records))]
         while pieces:
             start, stop = pieces.pop()
             try:
-                with _collector_paused():
-                    columns, faults, num_keys = self._columns(records[start:stop])
+                columns, faults, num_keys = self._columns(
+                    records if stop - start == num_records else records[start:stop]
+                )
             except TooManyPathsError:
                 raise self._too_many("paths") from None
             except TooManyKeysError:
@@ -280,7 +282,10 @@ class _Reader:
                 continue
             chosen = places[start:stop]
             faults += self._duplicates(block, chosen, num_keys, is_whole=stop - start == block.num_rows)
-            is_plain = not parsed.bad and block.is_plain and stop - start == len(records)
+            is_plain = not parsed.bad and block.is_plain and stop - start == num_records
+            if not pieces:
+                # Before the columns are checked: millions of objects are freed faster while the processor still has them.
+                records.clear()
             yield Batch(
                 tuple(columns),
                 stop - start,
@@ -337,13 +342,15 @@ class _Reader:
             yield MalformedRow(self._row + index, text, problem, int(block.line_numbers[index]))
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Parsed JSON has no cycles, and millions of objects: looking for cycles in them would take as long as parsing."""
+def _next(batches: Iterator[Batch]) -> Batch | None:
+    """The next batch, None after the last; made without the garbage collector.
+
+    Parsed JSON has no cycles, and millions of objects: looking for cycles in them would take as long as parsing.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        return next(batches, None)
     finally:
         if was_enabled:
             gc.enable()

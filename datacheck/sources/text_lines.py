@@ -144,7 +144,7 @@ def read_lines(blocks: Iterable[bytes], first_line: int, max_line_bytes: int) ->
             start = block.index(b"\n") + 1
             yield LineBlock(b"", line, skipped + start, is_too_long=True)
             line, skipped = line + 1, 0
-        data = b"".join([*parts, block[start:cut]])
+        data = b"".join([*parts, memoryview(block)[start:cut]])
         num_held = num_held + cut - (start if start != num_bom else 0)
         if data:
             found = LineBlock(data, line, num_held)
