@@ -34,6 +34,8 @@ RULES: dict[str, datacheck.Schema] = {
     "norm": datacheck.Schema(checks=["norm(x) > 1"]),
     "std": datacheck.Schema(checks=["std(x) > 0"]),
     "nunique": datacheck.Schema(checks=["nunique(x) > 1"]),
+    "three": datacheck.Schema(checks=["nunique(x) >= 3 or len(x) < 3"]),
+    "distinct": datacheck.Schema(checks=["nunique(x) + 1 >= len(x)"]),
     "first": datacheck.Schema(checks=["x[0] < x[1]"]),
     "lengths": datacheck.Schema(checks=["len(x) == len(y)"]),
     "dimension": datacheck.Schema(fields={"x": {"shape": ["T"]}, "y": {"shape": ["T"]}}),
@@ -111,6 +113,8 @@ _POLARS: dict[str, Callable[[Any, Any], Any]] = {
     "first": lambda x, _: x.get(0) < x.get(1),
     "lengths": lambda x, y: x.len() == y.len(),
     "nunique": lambda x, _: x.n_unique() > 1,
+    "three": lambda x, _: (x.n_unique() >= 3) | (x.len() < 3),
+    "distinct": lambda x, _: x.n_unique() + 1 >= x.len(),
 }
 
 

@@ -19,9 +19,9 @@ Array = np.ndarray[Any, Any]
 
 #: Up to this many values in each list, lists of one length are reduced position by position.
 _FEW: Final = 8
-#: Lists whose lengths differ by less than this factor are sorted together, and at least this many values.
-_RATIO: Final = 1.5
-_FEW_VALUES: Final = 1 << 13
+#: Lists are sorted together up to each of these lengths, which at most double. Up to 256 values, a vectorised sort takes
+#: as long as for the next power of two.
+_WIDTHS: Final = np.array([2**power for power in range(8)] + [int(256 * 1.5**power) for power in range(80)])
 _INT32: Final = np.iinfo(np.int32)
 _UFUNCS: Final[dict[str, np.ufunc]] = {
     "sum": np.add,
@@ -123,28 +123,43 @@ def distinct_of(values: Array, runs: Axis, count: int, enough: int | None = None
 
     With ``enough``, a list that has so many may be counted as having more or fewer, but no fewer than ``enough``.
     """
+    if enough is None or enough <= 2 or _sample_size(enough) * count * 2 > len(values):
+        return _distinct_of_all(values, runs, count, enough)
+    # A few values of a list mostly have enough different ones. Only the other lists are looked at in full.
+    size, offsets = _sample_size(enough), offsets_of(lengths_of(runs, count))
+    lengths = np.diff(offsets)
+    positions = offsets[:-1, None] + np.arange(size) * lengths[:, None] // size
+    sampled = _keys_of(values.take(positions.reshape(-1), mode="clip")).reshape(count, size)
+    found = np.where(lengths > 0, _distinct_in_rows(sampled, np.minimum(lengths, size)), 0)
+    undecided = (found < enough) & (lengths > size)
+    if undecided.any():
+        kept, left = values[np.repeat(undecided, lengths)], lengths[undecided]
+        found[undecided] = _distinct_of_all(kept, offsets_of(left), len(left), enough)
+    return found
+
+
+def _sample_size(enough: int) -> int:
+    return 4 * enough
+
+
+def _distinct_of_all(values: Array, runs: Axis, count: int, enough: int | None) -> IntArray:
     if enough is not None and enough <= 2:
         return _up_to_two(values, runs, count)
-    keys = _keys_of(values)
+    keys, lengths = _keys_of(values), lengths_of(runs, count)
     if isinstance(runs, int):
-        return _distinct_in_rows(keys.reshape(count, runs))
-    lengths = np.diff(runs)
-    order = np.argsort(-lengths, kind="stable")
-    shorter = -lengths[order]
-    keys = np.concatenate([keys, np.zeros(int(lengths.max(initial=0)), keys.dtype)])
-    found, start = np.zeros(count, np.int64), 0
-    # Lists of nearly one length are sorted together, as the rows of a matrix, filled with their first values.
-    while start < count and shorter[start]:
-        width = -int(shorter[start])
-        stop = max(int(np.searchsorted(shorter, -width / _RATIO, "right")), start + _FEW_VALUES // width)
-        lists = order[start:stop]
-        windows: Array = np.ndarray((len(values) + 1, width), keys.dtype, keys, 0, keys.strides * 2)
-        rows = windows[runs[lists]]
-        shortest = int(lengths[lists[-1]])
-        is_beyond = np.arange(shortest, width) >= lengths[lists, None]
-        np.copyto(rows[:, shortest:], rows[:, :1], where=is_beyond)
-        found[lists] = np.where(lengths[lists] > 0, _distinct_in_rows(rows), 0)
-        start = stop
+        return _distinct_in_rows(keys.reshape(count, runs), lengths)
+    found = np.minimum(lengths, 1)
+    steps = _WIDTHS.searchsorted(lengths).astype(np.uint8)
+    order = np.argsort(steps, kind="stable")
+    bounds, lengths, stop = np.array([runs[:-1], runs[1:]])[:, order], lengths[order], 0
+    for step, size in enumerate(np.bincount(steps).tolist()):
+        start, stop = stop, stop + size
+        if step and size:
+            # Two windows cover each list; what is in both occurs twice in its row.
+            half = (int(lengths[start:stop].max()) + 1) // 2
+            windows: Array = np.ndarray((len(keys) - half + 1, half), keys.dtype, keys, 0, keys.strides * 2)
+            rows = windows[(bounds[:, start:stop] - [[0], [half]]).T].reshape(size, 2 * half)
+            found[order[start:stop]] = _distinct_in_rows(rows, lengths[start:stop])
     return found
 
 
@@ -176,10 +191,14 @@ def _keys_of(values: Array) -> Array:
     return values.copy()
 
 
-def _distinct_in_rows(rows: Array) -> IntArray:
+def _distinct_in_rows(rows: Array, lengths: IntArray) -> IntArray:
+    """How many different values each row has: a list of ``lengths`` values, and some of them again."""
     if not rows.size:
         return np.zeros(len(rows), np.int64)
     rows.sort(axis=1)
+    flat = rows.reshape(-1)
+    if np.count_nonzero(flat[1:] == flat[:-1]) == len(flat) - lengths.sum():
+        return lengths  # no value of a list occurs twice
     is_new = rows[:, :-1] != rows[:, 1:]
     distinct: IntArray = 1 + is_new.view(np.uint8).sum(axis=1, dtype=np.int64)
     return distinct
