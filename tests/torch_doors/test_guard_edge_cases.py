@@ -116,12 +116,15 @@ def test_the_update_ratio_covers_all_weights_of_a_small_model(layout: str) -> No
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     guard = Guard(model, optimizer)
     expected = []
-    for _ in range(14):
+    for step in range(40):
         before = torch.cat([w.reshape(-1) for w in weights(model)]).double()
         guard.step(lambda model, x: model(x).square().mean(), torch.randn(2, 3, 6, 6))
         after = torch.cat([w.reshape(-1) for w in weights(model)]).double()
         expected.append(float((after - before).norm() / after.norm()))
-    assert guard.history.update_ratios == pytest.approx(expected, rel=0.15)
+        if step in (0, 5, 6):
+            # What is read early is measured early.
+            assert guard.history.update_ratios == pytest.approx(expected, rel=1e-3)
+    assert guard.history.update_ratios == pytest.approx(expected, rel=1e-3)
 
 
 def test_weights_too_large_for_squares_are_measured_without_a_warning() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,29 @@ from datacheck.torch.diagnosis.dynamics import History
 NORMAL_MAD = 0.6745
 
 
+@dataclass(slots=True, eq=False)
+class Update:
+    """An update that was made: the number of its step, its update-to-weight ratio, and its learning rate."""
+
+    step: int
+    ratio: float | None
+    learning_rate: float | None
+
+
 class HistoryBuffer:
     """The last steps of a run: loss, gradient norm, update-to-weight ratio, learning rate and loss scale of each.
 
     A value that was not measured is None; non-finite values are kept as they are.
     """
 
-    __slots__ = ("_scales", "_steps", "_updates")
+    __slots__ = ("_scales", "_steps", "_updates", "measure")
 
     def __init__(self, length: int = 512) -> None:
         self._steps: deque[tuple[int, float | None, float | None]] = deque(maxlen=length)
-        self._updates: deque[tuple[int, float | None, float | None]] = deque(maxlen=length)
+        self._updates: deque[Update] = deque(maxlen=length)
         self._scales: deque[tuple[int, float | None]] = deque(maxlen=length)
+        #: Sets the ratios of updates that are not measured yet.
+        self.measure: Callable[[], None] | None = None
 
     def add_step(self, step: int, loss: float | None, gradient_norm: float | None) -> None:
         """Add the numbers from before the update; a full history drops its oldest step.
@@ -37,9 +48,14 @@ class HistoryBuffer:
             return
         self._steps.append((step, loss, gradient_norm))
 
-    def add_update(self, step: int, ratio: float | None, learning_rate: float | None) -> None:
-        """Add an update: its update-to-weight ratio and its learning rate."""
-        self._updates.append((step, ratio, learning_rate))
+    def add_update(self, update: Update) -> None:
+        """Add an update; its ratio may be set later."""
+        self._updates.append(update)
+
+    def _measured(self) -> Sequence[Update]:
+        if self.measure is not None:
+            self.measure()
+        return self._updates
 
     def add_scale(self, step: int, scale: float | None) -> None:
         """Add the loss scale at the end of a step; the first counts."""
@@ -53,31 +69,35 @@ class HistoryBuffer:
 
     def ratio_of(self, step: int) -> float | None:
         """The update-to-weight ratio of the step, if its update was the last one."""
-        last = self._updates[-1] if self._updates else None
-        return last[1] if last is not None and last[0] == step else None
+        updates = self._measured()
+        return updates[-1].ratio if updates and updates[-1].step == step else None
 
     def forget_after(self, step: int) -> None:
         """Forget the steps after one, since they were undone."""
-        for entries in (self._steps, self._updates, self._scales):
+        for entries in (self._steps, self._scales):
             while entries and entries[-1][0] > step:
                 entries.pop()
+        while self._updates and self._updates[-1].step > step:
+            self._updates.pop()
 
     def view(self) -> History:
         """The history as plain values, oldest first."""
+        updates = self._measured()
         return History(
             losses=[loss for _, loss, _ in self._steps],
             gradient_norms=[norm for _, _, norm in self._steps],
-            update_ratios=[ratio for _, ratio, _ in self._updates],
-            learning_rates=[rate for _, _, rate in self._updates],
+            update_ratios=[update.ratio for update in updates],
+            learning_rates=[update.learning_rate for update in updates],
         )
 
     def curves(self) -> dict[str, tuple[tuple[int, float | None], ...]]:
         """Each number by step, for reports."""
+        updates = self._measured()
         return {
             "loss": tuple((step, loss) for step, loss, _ in self._steps),
             "grad_norm": tuple((step, norm) for step, _, norm in self._steps),
-            "update_ratio": tuple((step, ratio) for step, ratio, _ in self._updates),
-            "learning_rate": tuple((step, rate) for step, _, rate in self._updates),
+            "update_ratio": tuple((update.step, update.ratio) for update in updates),
+            "learning_rate": tuple((update.step, update.learning_rate) for update in updates),
             "loss_scale": tuple(self._scales),
         }
 
@@ -87,7 +107,7 @@ class HistoryBuffer:
             "columns": ["step", "loss", "gradient_norm"],
             "steps": [[step, _plain(loss), _plain(norm)] for step, loss, norm in self._steps],
             "update_columns": ["step", "update_ratio", "learning_rate"],
-            "updates": [[step, _plain(ratio), _plain(rate)] for step, ratio, rate in self._updates],
+            "updates": [[one.step, _plain(one.ratio), _plain(one.learning_rate)] for one in self._measured()],
         }
 
     def load_dict(self, record: Mapping[str, Any]) -> None:
@@ -95,7 +115,8 @@ class HistoryBuffer:
         self._steps.clear()
         self._steps.extend((int(step), _number(loss), _number(norm)) for step, loss, norm in record["steps"])
         self._updates.clear()
-        self._updates.extend((int(step), _number(ratio), _number(rate)) for step, ratio, rate in record["updates"])
+        updates = record["updates"]
+        self._updates.extend(Update(int(step), _number(ratio), _number(rate)) for step, ratio, rate in updates)
 
 
 def _number(value: float | str | None) -> float | None:

@@ -258,7 +258,7 @@ class LoopHooks:
         self._after_gradients(list(zip(inputs, gradients, strict=True)))
 
     def _after_gradients(self, returned: Sequence[tuple[Tensor, Tensor | None]] | None) -> None:
-        if self._state.phase is Phase.OBSERVE and not is_capturing() and self._state.source not in _OWN_SOURCES:
+        if self._state.source not in _OWN_SOURCES and self._state.phase is Phase.OBSERVE and not is_capturing():
             self._state.random_after_call = self._runner.training.random.read()
             self._early.check(returned)
 

@@ -138,8 +138,9 @@ class Monitor:
         if late is None:
             return None
         if late.unread.ratio is not None and late.ratio is not None:
-            step, _, rate = late.unread.ratio
-            self.history.add_update(step, late.ratio, rate)
+            update, _ = late.unread.ratio
+            update.ratio = late.ratio
+            self.history.add_update(update)
         self.history.add_step(late.step, late.loss, math.sqrt(late.squares) if late.squares >= 0 else late.squares)
         is_bad_loss = late.loss is not None and not math.isfinite(late.loss)
         if late.is_gated or is_bad_loss:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datacheck.torch.guard.distributed import RankGroup
+from datacheck.torch.guard.history import Update
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import squares, sum_squares, total_norm
 
@@ -31,12 +32,12 @@ class StepNumbers:
 class UnreadUpdate:
     """Numbers of the last update that lie on an accelerator, or are known for this rank only.
 
-    ``state`` is the step, a sum of squares on the host, and a norm on an accelerator. ``ratio`` is the step, the
-    update-to-weight ratio on an accelerator, and the learning rate.
+    ``state`` is the step, a sum of squares on the host, and a norm on an accelerator. ``ratio`` is the update
+    and its update-to-weight ratio on an accelerator.
     """
 
     state: tuple[int, float, Tensor | None] | None = None
-    ratio: tuple[int, Tensor, float | None] | None = None
+    ratio: tuple[Update, Tensor] | None = None
 
 
 def read_on_host(

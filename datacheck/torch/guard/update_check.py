@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from datacheck.text import count, join_limited
 from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.distributed import describe_ranks
-from datacheck.torch.guard.history import HistoryBuffer
+from datacheck.torch.guard.history import HistoryBuffer, Update
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.step_numbers import UnreadUpdate
 from datacheck.torch.guard.training_state import Training
@@ -44,23 +42,26 @@ class UpdateCheck:
         """Sample the weights before the first update; later samples are those after the update before."""
         parameters = self._training.parameters
         if self._sampled is not parameters:
+            if self._sample is not None:
+                self._sample.measure()
             self._sampled, self._sample = parameters, UpdateSample(parameters)
+            self._history.measure = self._sample.measure
 
     def after_update(self, *, check: bool = True) -> Trip | None:
         """Check what an update left behind, unless that would have to wait for a device or ranks: then the next check does."""
         training = self._training
-        step, rate = training.step, training.learning_rate
-        ratio = self._sample.moved() if self._sample else None
-        if isinstance(ratio, Tensor):
-            self.unread.ratio = (step, ratio, rate)
+        update = Update(training.step, None, training.learning_rate)
+        ratio = self._sample.add(update) if self._sample else None
+        if ratio is not None:
+            self.unread.ratio = (update, ratio)
         else:
-            self._history.add_update(step, ratio, rate)
+            self._history.add_update(update)
         self._num_updates += 1
         is_due = self._num_updates <= EARLY_UPDATES or self._num_updates % self._every_n_steps == 0
         if not check or not is_due:
             return None
         total, norm = training.state.measure()
-        self.unread.state = (step, total, norm)
+        self.unread.state = (update.step, total, norm)
         if self.reads_late or norm is not None or training.rank_group is not None:
             return None
         return self.read_late()
@@ -68,8 +69,9 @@ class UpdateCheck:
     def add_ratio(self, value: float | None) -> None:
         """Take in the update-to-weight ratio that was read from the device."""
         if self.unread.ratio is not None and value is not None:
-            step, _, rate = self.unread.ratio
-            self._history.add_update(step, value, rate)
+            update, _ = self.unread.ratio
+            update.ratio = value
+            self._history.add_update(update)
             self.unread.ratio = None
 
     def read_late(self) -> Trip | None:

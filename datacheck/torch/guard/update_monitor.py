@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datacheck.torch._compat import foreach_sub_
+from datacheck.torch.guard.history import Update
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import squares, sum_squares, total_norm
 from datacheck.torch.values import can_be_nonfinite, count_nonfinite, plain_tensor
@@ -20,9 +21,8 @@ from datacheck.torch.values import can_be_nonfinite, count_nonfinite, plain_tens
 SAMPLED_PARAMETERS = 16
 SAMPLED_VALUES = 1024
 RUN_LENGTH = 16
-#: The weights' own norm changes slowly: it is measured once in so many updates, and where one moved them by a tenth.
-WEIGHT_STEPS = 10
-SMALL_MOVE = 0.01
+#: Samples in host memory that wait to be measured: so many, in so many bytes, and at least the last two.
+MAX_SAMPLES, SAMPLE_BYTES = 16, 1 << 17
 
 _VDOT = np.vdot
 _NOTHING: dict[str, Any] = {}
@@ -129,11 +129,12 @@ def _state_tensors(parameter: str, key: str, value: Any) -> Iterator[tuple[str, 
 
 
 class UpdateSample:
-    """The norm of an update over the norm of the weights, on a fixed sample of the weights.
+    """The norm of each update over the norm of the weights, on a fixed sample of the weights.
 
     A copy of all weights would double their memory. The sample is spread evenly over the largest parameters. It consists
     of runs of neighbours, since single values of a large parameter would each cost a cache miss. The sample after one
-    update is the one before the next, so each update is read once.
+    update is the one before the next, so each update is read once. In host memory, small samples are kept until there are
+    ``SAMPLE_BYTES`` of them, and measured together: that costs a small step less than to measure each.
     """
 
     def __init__(self, parameters: Sequence[NamedParameter]) -> None:
@@ -142,11 +143,10 @@ class UpdateSample:
         self._chosen = sorted(dense, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
         self._pointers: list[int] = []
         self._views: list[Any] = []
-        self._now: Any = None
-        self._before: Any = None
-        self._is_numpy = False
-        self._weight = 0.0
-        self._num_moves = 0
+        self._before: list[Tensor] = []
+        self._samples: _Samples | None = None
+        #: Where the ratios go that are measured together.
+        self._waiting: list[Update] = []
         if self._chosen:
             self._prepare()
 
@@ -154,74 +154,123 @@ class UpdateSample:
         """Make views into the weights, again after a parameter has moved to other memory (``model.to``)."""
         self._pointers = [tensor.data_ptr() for tensor in self._chosen]
         views = [_spread(flat) for flat in map(_flat, self._chosen) if flat is not None]
-        self._is_numpy = all(view.is_cpu and view.dtype is torch.float32 for view in views)
-        if self._is_numpy:
+        self._samples = None
+        self._views = views
+        if all(view.is_cpu and view.dtype is torch.float32 for view in views):
             self._views = [view.numpy() for view in views]
-            self._before, self._now = _Copy(self._views), _Copy(self._views)
-            self._num_moves = 0
+            self._samples = _Samples(self._views)
         else:
-            self._views = views
             self._before = [view.to(torch.float32, copy=True) for view in views]
 
-    def moved(self) -> float | Tensor | None:
-        """The update-to-weight ratio since the last call; on an accelerator a tensor that is left there."""
+    def add(self, update: Update) -> Tensor | None:
+        """Take a sample after an update, whose ratio is set here or by the next :meth:`measure`.
+
+        On an accelerator, it is returned as a tensor that is left there.
+        """
         if not self._chosen:
             return None
-        if not self._is_numpy:
-            if self._has_other_memory():
-                self._prepare()
-                return None
-            now = [view.to(torch.float32, copy=True) for view in self._views]
-            foreach_sub_(self._before, now)
-            ratio = total_norm(self._before) / total_norm(now).clamp_min(1e-30)
-            self._before = now
-            return ratio
-        now, before = self._now, self._before
-        now.fill(self._views)
-        # Torch does not warn about infinities, as NumPy would; neither does vdot, unlike ndarray.dot.
-        before.tensor.sub_(now.tensor)
-        moved = _VDOT(before.values, before.values).item()
-        self._now, self._before = before, now
-        if moved == 0.0 and self._has_other_memory():
-            # The views are no longer the weights. Checked only if nothing moved, since it costs as much as measuring.
+        if self._samples is None:
+            return self._measure_with_torch()
+        is_still = self._samples.take(self._views)
+        if is_still and self._has_other_memory():
+            # The views are no longer the weights. Checked only if a weight has not moved, since it costs as much as a sample.
+            self._samples.drop_last()
+            self.measure()
             self._prepare()
             return None
-        self._num_moves += 1
-        if self._num_moves % WEIGHT_STEPS == 1 or not moved < SMALL_MOVE * self._weight:
-            self._weight = _VDOT(now.values, now.values).item()
-        if not math.isfinite(moved + self._weight):
-            return _ratio_in_double(before.values, now.values)
-        return math.sqrt(moved / self._weight) if self._weight > 0 else moved
+        self._waiting.append(update)
+        if self._samples.is_full:
+            self.measure()
+        return None
+
+    def measure(self) -> None:
+        """Set the ratios of the updates that are not measured yet."""
+        if self._samples is not None and self._waiting:
+            for update, ratio in zip(self._waiting, self._samples.measure(), strict=True):
+                update.ratio = ratio
+            self._waiting.clear()
+
+    def moved(self) -> float | Tensor | None:
+        """The ratio since the last sample; on an accelerator a tensor that is left there."""
+        update = Update(0, None, None)
+        on_device = self.add(update)
+        self.measure()
+        return update.ratio if on_device is None else on_device
+
+    def _measure_with_torch(self) -> Tensor | None:
+        if self._has_other_memory():
+            self._prepare()
+            return None
+        now = [view.to(torch.float32, copy=True) for view in self._views]
+        foreach_sub_(self._before, now)
+        ratio = total_norm(self._before) / total_norm(now).clamp_min(1e-30)
+        self._before = now
+        return ratio
 
     def _has_other_memory(self) -> bool:
         return [tensor.data_ptr() for tensor in self._chosen] != self._pointers
 
 
-def _ratio_in_double(moved: Any, weights: Any) -> float:
-    """The ratio for values whose squares overflow; NaN if the values themselves are non-finite."""
-    moved, weights = moved.astype(np.float64), weights.astype(np.float64)
-    weight = float(_VDOT(weights, weights))
-    return math.sqrt(float(_VDOT(moved, moved)) / weight) if weight > 0 else math.nan
+class _Samples:
+    """Samples of the weights, each a row, written piece by piece; the first is from before the updates of the others."""
 
-
-class _Copy:
-    """The sampled values in one vector, written piece by piece."""
-
-    __slots__ = ("_pieces", "tensor", "values")
+    __slots__ = ("_number", "_pieces", "_rows")
 
     def __init__(self, views: Sequence[Any]) -> None:
-        self.values: Any = np.empty(sum(view.size for view in views), np.float32)
-        self.tensor = torch.from_numpy(self.values)
-        self._pieces = []
-        start = 0
-        for view in views:
-            self._pieces.append(self.values[start : start + view.size].reshape(view.shape))
-            start += view.size
-        self.fill(views)
+        size = sum(view.size for view in views)
+        self._rows: Any = np.empty((max(2, min(MAX_SAMPLES, SAMPLE_BYTES // (4 * size))), size), np.float32)
+        ends = np.cumsum([view.size for view in views])[:-1]
+        self._pieces = [
+            [piece.reshape(view.shape) for piece, view in zip(np.split(row, ends), views, strict=True)]
+            for row in self._rows
+        ]
+        self._number = 0
+        self.take(views)
 
-    def fill(self, views: Sequence[Any]) -> None:
-        for piece, view in zip(self._pieces, views, strict=True):
+    @property
+    def is_full(self) -> bool:
+        return self._number == len(self._rows)
+
+    def take(self, views: Sequence[Any]) -> bool:
+        """Take a sample; returns whether its first value is that of the one before."""
+        number = self._number
+        for piece, view in zip(self._pieces[number], views, strict=True):
             piece[...] = view
+        self._number = number + 1
+        # Of one value: where it has not moved, it is found out whether none has.
+        return number > 0 and self._rows.item(number, 0) == self._rows.item(number - 1, 0)
+
+    def drop_last(self) -> None:
+        self._number -= 1
+
+    def measure(self) -> list[float]:
+        """The ratio of each update between two samples. The last sample becomes the first."""
+        rows = self._rows[: self._number]
+        samples = torch.from_numpy(rows)
+        before, now = samples[:-1], samples[1:]
+        weights = torch.linalg.vector_norm(now, dim=1).tolist()
+        # Torch does not warn about infinities, as NumPy would.
+        moves = torch.linalg.vector_norm(before - now, dim=1).tolist()
+        ratios = [
+            _ratio_in_double(rows[number], rows[number + 1])
+            if not math.isfinite(move + weight)
+            else move / weight
+            if weight > 0
+            else move
+            for number, (move, weight) in enumerate(zip(moves, weights, strict=True))
+        ]
+        self._rows[0] = rows[-1]
+        self._number = 1
+        return ratios
+
+
+def _ratio_in_double(before: Any, now: Any) -> float:
+    """The ratio for values whose squares overflow; NaN if the values themselves are non-finite."""
+    with np.errstate(all="ignore"):
+        before, now = before.astype(np.float64), now.astype(np.float64)
+        weight = float(_VDOT(now, now))
+        before -= now
+        return math.sqrt(float(_VDOT(before, before)) / weight) if weight > 0 else math.nan
 
 
 def _flat(tensor: Tensor) -> Tensor | None:
