@@ -57,12 +57,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def commands_page() -> str:
     """Every command with its arguments and options, as the parser has them."""
-    import typer.main
-
     from datacheck.cli.app import build
 
     lines = ["# Command line", "", "Exit codes: 0 clean, 1 findings, 2 could not run.", ""]
-    return "\n".join([*lines, *_commands(typer.main.get_command(build()), ("datacheck",))])
+    return "\n".join([*lines, *_commands(build(), ("datacheck",))])
 
 
 def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
@@ -82,8 +80,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
-            name = parameter.metavar or record[0] if parameter.param_type_name == "argument" else record[0]
-            yield f"| `{name}` | {_escape(' '.join(record[1].split()))} |"
+            yield f"| `{record[0]}` | {_escape(' '.join(record[1].split()))} |"
     yield ""
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
-import typer
+import click
+from click.shell_completion import get_completion_class
 
 from datacheck._version import __version__
 from datacheck.cli import (
@@ -29,6 +32,7 @@ from datacheck.cli import (
 )
 from datacheck.cli.exit_codes import CLEAN, COULD_NOT_RUN, INTERRUPTED, TERMINATED
 from datacheck.cli.help import HelpCommand, HelpGroup
+from datacheck.cli.parameters import parameters_of
 from datacheck.cli.report_outputs import OrderedCommand
 from datacheck.cli.sharing import merging
 from datacheck.cli.terminal import discard_stdout, flushed_stdout
@@ -39,10 +43,12 @@ from datacheck.text import plain
 
 _RESUMABLE = "interrupted; nothing partial was published. Run the same command again to continue from here."
 
+_SHELLS = ("bash", "zsh", "fish")
+
 P = ParamSpec("P")
 
 
-def _with_exit_code(command: Callable[P, int], interrupted: str = "interrupted") -> Callable[P, None]:
+def _with_exit_code(command: Callable[P, int], interrupted: str) -> Callable[P, None]:
     """The command, exiting with the code that it returns, and printing errors without a traceback.
 
     ``interrupted`` is the message after Ctrl-C.
@@ -76,67 +82,97 @@ def _with_exit_code(command: Callable[P, int], interrupted: str = "interrupted")
         except BrokenPipeError:
             # The reader of our output, such as head, closed the pipe.
             discard_stdout()
-        raise typer.Exit(code)
+        raise click.exceptions.Exit(code)
 
     return exiting
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
         print(f"datacheck {__version__}")
-        raise typer.Exit
+        ctx.exit()
 
 
-def _root(
-    version: bool = typer.Option(
-        False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit."
-    ),
-) -> None:
-    pass
+def _show_completion(ctx: click.Context, _: click.Parameter, shell: str | None) -> None:
+    kind = get_completion_class(shell) if shell is not None else None
+    if kind is not None:
+        print(kind(ctx.command, {}, "datacheck", "_DATACHECK_COMPLETE").source())
+        ctx.exit()
 
 
-def _group() -> None:
-    pass
+def _root_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--version", "-V"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Print the version and exit.",
+        ),
+        click.Option(
+            ["--show-completion"],
+            type=click.Choice(_SHELLS),
+            metavar="SHELL",
+            is_eager=True,
+            expose_value=False,
+            callback=_show_completion,
+            help=f"Print what the start-up file of a shell needs to complete options and codes: {', '.join(_SHELLS)}.",
+        ),
+    ]
 
 
-def _typer(help_text: str, epilog: str | None = None, *, with_completion: bool = False) -> typer.Typer:
-    return typer.Typer(
-        cls=HelpGroup,
-        help=help_text,
-        epilog=epilog,
-        no_args_is_help=True,
-        add_completion=with_completion,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+_HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+def _group(help_text: str, epilog: str | None = None, params: list[click.Parameter] | None = None) -> HelpGroup:
+    return HelpGroup(help=help_text, epilog=epilog, params=params, no_args_is_help=True, context_settings=_HELP)
+
+
+def _command(
+    name: str,
+    command: Callable[..., int],
+    section: str,
+    cls: type[HelpCommand] = HelpCommand,
+    interrupted: str = "interrupted",
+) -> HelpCommand:
+    exiting = _with_exit_code(command, interrupted)
+    takes_context = "ctx" in inspect.signature(command).parameters
+    made = cls(
+        name,
+        callback=click.pass_context(exiting) if takes_context else exiting,
+        params=parameters_of(command),
+        help=inspect.getdoc(command),
+        context_settings=_HELP,
     )
+    made.section = section
+    return made
 
 
 #: The sections of the list of commands.
 _CHECK, _CLEAN, _SET_UP, _TRAINING = "Check data", "Clean data", "Set up", "Training"
 
 
-def build(wanted: str | None = None) -> typer.Typer:
+def build(wanted: str | None = None) -> HelpGroup:
     """The command line, or only the one command that is ``wanted``: building all of them takes 20 ms."""
 
     def add(
-        group: typer.Typer, name: str, command: Callable[..., int], section: str = "Commands", **options: Any
+        group: HelpGroup, name: str, command: Callable[..., int], section: str = "Commands", **options: Any
     ) -> None:
         if wanted is not None and group is built and name != wanted:
             return
-        kind = options.pop("cls", HelpCommand)
-        group.command(name, cls=kind, rich_help_panel=section)(_with_exit_code(command, **options))
+        group.add_command(_command(name, command, section, **options))
 
-    def add_group(group: typer.Typer, name: str, section: str) -> None:
+    def add_group(group: HelpGroup, name: str, section: str) -> None:
         if wanted is None:
-            built.add_typer(group, name=name, rich_help_panel=section)
+            group.section = section
+            built.add_command(group, name)
 
-    built = _typer(
+    built = _group(
         "Find every value that would poison training, and show exactly where it is.",
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
-        with_completion=True,
+        params=_root_options(),
     )
-    built.callback()(_root)
     add(built, "scan", scan.scan, _CHECK, cls=OrderedCommand)
     add(built, "rows", rows.rows, _CHECK)
     add(built, "compare", compare.compare, _CHECK, cls=OrderedCommand)
@@ -147,26 +183,24 @@ def build(wanted: str | None = None) -> typer.Typer:
     add(built, "clean", run.clean, _CLEAN, interrupted=_RESUMABLE)
     add(built, "requeue", requeue.requeue, _CLEAN, interrupted="interrupted; run the same command again")
     add(built, "init", init.init, _SET_UP)
-    merges = _typer("Merge the results of shards.")
+    merges = _group("Merge the results of shards.")
     add(merges, "run", merging(run.run), interrupted=_RESUMABLE, cls=OrderedCommand)
     add(merges, "scan", merging(scan.scan), cls=OrderedCommand)
     add(merges, "compare", merging(compare.compare), cls=OrderedCommand)
     add(merges, "fit", merging(run.fit))
     add(merges, "clean", merging(run.clean), interrupted=_RESUMABLE)
-    schemas = _typer("Infer the schema of the shards.")
+    schemas = _group("Infer the schema of the shards.")
     add(schemas, "infer", merging(infer.infer))
-    merges.add_typer(schemas, name="schema")
+    merges.add_command(schemas, "schema")
     add_group(merges, "merge", _CLEAN)
-    schemas = _typer("Infer, check, compare and print schemas.")
+    add(built, "config", flushed_stdout()(config.config), _SET_UP)
+    schemas = _group("Infer, check, compare and print schemas.")
     add(schemas, "check", schema.check)
     add(schemas, "show", flushed_stdout()(schema.show))
     add(schemas, "infer", infer.infer)
     add(schemas, "diff", diff.diff)
     add_group(schemas, "schema", _SET_UP)
-    add(built, "config", flushed_stdout()(config.config), _SET_UP)
-    baselines = _typer("Record known findings, so that only new ones fail.")
-    # A group with a single command would become that command.
-    baselines.callback()(_group)
+    baselines = _group("Record known findings, so that only new ones fail.")
     add(baselines, "write", flushed_stdout()(baseline.write))
     add_group(baselines, "baseline", _SET_UP)
     add(built, "watch", flushed_stdout()(watch.watch), _TRAINING, interrupted="no longer watching; the run goes on")
@@ -180,10 +214,11 @@ _ALONE = ("scan", "run", "compare")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv``, by default the arguments of the process, and return its exit code."""
+    # Looking for plugins of pydantic opens the description of every installed package; the models here need none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = list(sys.argv[1:] if argv is None else argv)
     app = build(arguments[0] if arguments and arguments[0] in _ALONE else None)
     try:
-        app(args=arguments, prog_name="datacheck")
+        app.main(args=arguments, prog_name="datacheck")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else COULD_NOT_RUN
-    return 0

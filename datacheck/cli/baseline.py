@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from datacheck.cli.config_options import with_configuration
-from datacheck.cli.help import OUTPUT, option
+from datacheck.cli.help import OUTPUT
 from datacheck.cli.options import Paths
+from datacheck.cli.parameters import option
 from datacheck.cli.terminal import progress_on_terminal
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from datacheck.cli.config_options import with_configuration
-from datacheck.cli.help import CHECKS, argument, option
+from datacheck.cli.help import CHECKS
 from datacheck.cli.options import Formats, Limit, OutputFiles, Quiet, Summary
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.report_outputs import limit_of_text, pair_outputs, write_reports
 from datacheck.cli.sharing import (
     Address,
@@ -65,7 +66,7 @@ Drift = Annotated[
 # Here --exclude is about fields. The configuration can exclude files.
 @with_configuration(without=["exclude", "notes", "baseline", "no_baseline", "cache", "cache_dir", "trust_statistics"])
 def compare(
-    ctx: typer.Context,
+    ctx: click.Context,
     configuration: Configuration,
     train: Annotated[str, argument("TRAIN", "The training data: a file, folder or glob.")],
     others: Annotated[list[str], argument("OTHER", "The datasets to compare with it, such as test data.")],

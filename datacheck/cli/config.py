@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from datacheck.cli.config_options import with_configuration
-from datacheck.cli.help import argument
+from datacheck.cli.parameters import argument
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration

@@ -72,7 +72,7 @@ def with_configuration(*, without: Sequence[str] = ()) -> Callable[[Command], Co
             given = {name: kwargs.pop(name) for name in names}
             return command(*args, configuration=_build_configuration(**given), **kwargs)
 
-        # typer reads parameters from the signature, and their types from the annotations.
+        # The parameters of a command are read from its signature, and their types from its annotations.
         signature = inspect.Signature([*own, *shared], return_annotation=int)
         configured.__signature__ = signature  # type: ignore[attr-defined]
         configured.__annotations__ = {name: part.annotation for name, part in signature.parameters.items()}

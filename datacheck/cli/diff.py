@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import Annotated
 
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
-from datacheck.cli.help import OUTPUT, argument, option
+from datacheck.cli.help import OUTPUT
 from datacheck.cli.options import SCHEMA_HELP
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.terminal import flushed_stdout
 
 

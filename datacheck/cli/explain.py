@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from datacheck.cli.help import INPUT, argument, option
+from datacheck.cli.help import INPUT
+from datacheck.cli.parameters import argument, option
 
 if TYPE_CHECKING:
     from datacheck.codes.code import Code

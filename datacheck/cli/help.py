@@ -1,4 +1,4 @@
-"""Declarations of options and arguments, and the layout of ``--help``: options in named groups."""
+"""The layout of ``--help``, options in named groups, and what errors suggest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup
+import click
 
 from datacheck.errors import nearest_name
 from datacheck.text import plain
@@ -49,47 +48,17 @@ _EXAMPLES = {
 }
 
 
-def option(
-    group: str,
-    text: str,
-    *names: str,
-    metavar: str | None = None,
-    default: str | bool = False,
-    min_value: int | None = None,
-) -> Any:
-    """Declare an option with the help ``text``. ``default`` describes the default value, or True shows the value itself."""
-    return typer.Option(
-        *names,
-        help=text,
-        metavar=metavar,
-        show_default=default,
-        min=min_value,
-        rich_help_panel=group,
-        autocompletion=_complete_code if metavar == "CODE" else None,
-    )
+class HelpCommand(click.Command):
+    """A command that lists its options by group. ``section`` is where a list of commands has it."""
 
-
-def argument(metavar: str, text: str, *, default: str | bool = False) -> Any:
-    """Declare an argument with the help ``text``. ``default`` describes the default value."""
-    complete = _complete_code if metavar == "CODE" else None
-    return typer.Argument(help=text, metavar=metavar, show_default=default, autocompletion=complete)
-
-
-def _complete_code(incomplete: str) -> list[tuple[str, str]]:
-    """The codes that begin as what is typed, by number or by name, with the other for shells that show it."""
-    from datacheck.codes import CODES
-
-    numbers = [(code.code, code.name) for code in CODES.values() if code.code.startswith(incomplete.upper())]
-    names = [(code.name, code.code) for code in CODES.values() if incomplete and code.name.startswith(incomplete)]
-    return numbers or names
-
-
-class HelpCommand(TyperCommand):
-    """A command that lists its options by ``rich_help_panel``, in plain text."""
+    section = "Commands"
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         with _explained(self, ctx):
             return super().parse_args(ctx, args)
+
+    def format_arguments(self, ctx: Any, formatter: Any) -> None:
+        """Nothing: arguments are a group of the options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _ORDER}
@@ -97,10 +66,7 @@ class HelpCommand(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is None:
                 continue
-            if parameter.param_type_name == "argument":
-                groups["Arguments"].append((parameter.metavar or record[0], record[1]))
-            else:
-                groups[getattr(parameter, "rich_help_panel", None) or "Options"].append(record)
+            groups[getattr(parameter, "group", "Options")].append(record)
         for name, records in groups.items():
             if records:
                 with formatter.section(name):
@@ -111,14 +77,9 @@ class HelpCommand(TyperCommand):
 def _explained(command: Any, ctx: Any) -> Iterator[None]:
     try:
         yield
-    except typer.BadParameter as error:
-        error.message = error.message.removeprefix("Value error, ")
-        raise
-    except Exception as error:
-        if hasattr(error, "possibilities"):  # an unknown option: the class is not public
-            name = str(vars(error)["option_name"])
-            vars(error).update(message=_unknown_option(name, command, ctx), possibilities=None)
-        raise
+    except click.NoSuchOption as error:
+        name = error.option_name
+        raise click.NoSuchOption(name, _unknown_option(name, command, ctx), ctx=error.ctx) from None
 
 
 def _unknown_option(name: str, command: Any, ctx: Any) -> str:
@@ -135,8 +96,10 @@ def _unknown_option(name: str, command: Any, ctx: Any) -> str:
     return f"unknown option '{plain(name, 60)}'{hint}"
 
 
-class HelpGroup(TyperGroup):
-    """A group that lists its commands by ``rich_help_panel``, with examples, and knows what others call them."""
+class HelpGroup(click.Group):
+    """A group that lists its commands by section, with examples, and knows what others call them."""
+
+    section = "Commands"
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         with _explained(self, ctx):
@@ -146,10 +109,8 @@ class HelpGroup(TyperGroup):
         groups: dict[str, list[tuple[str, str]]] = {}
         width = formatter.width - 6 - max(map(len, self.commands))
         for name, command in self.commands.items():
-            group = getattr(command, "rich_help_panel", None)
-            groups.setdefault(group if isinstance(group, str) else "Commands", []).append(
-                (name, command.get_short_help_str(width))
-            )
+            section = getattr(command, "section", "Commands")
+            groups.setdefault(section, []).append((name, command.get_short_help_str(width)))
         for title, commands in groups.items():
             with formatter.section(title):
                 formatter.write_dl(commands, col_max=max(map(len, self.commands)))

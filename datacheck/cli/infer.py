@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
-from datacheck.cli.help import CHECKS, OUTPUT, argument, option
+from datacheck.cli.help import CHECKS, OUTPUT
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.sharing import (
     Address,
     ExecutorChoice,

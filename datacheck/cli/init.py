@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
-from datacheck.cli.help import OUTPUT, argument, option
+from datacheck.cli.help import OUTPUT
 from datacheck.cli.infer import NO_CHECKS, print_list
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
 if TYPE_CHECKING:

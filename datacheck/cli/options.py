@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, TEXT_TABLES, argument, option
+from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, TEXT_TABLES
+from datacheck.cli.parameters import argument, option
 
 SCHEMA_HELP = "Schema file (YAML), or a pandera model as package.module:Model."
 _FORMAT_HELP = "Report format: text, json, jsonl, sarif, junit, github, gitlab, markdown or html."

@@ -7,7 +7,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from datacheck.cli.help import OUTPUT, argument, option
+from datacheck.cli.help import OUTPUT
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.terminal import flushed_stdout
 
 if TYPE_CHECKING:

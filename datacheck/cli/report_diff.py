@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+import click
 
-from datacheck.cli.help import argument
 from datacheck.cli.options import ColorChoice, Formats, Limit, OutputFiles, OutputFormat, Quiet, Summary
+from datacheck.cli.parameters import argument
 from datacheck.cli.report_outputs import limit_of_text, pair_outputs, write_reports
 from datacheck.cli.terminal import exit_code_of
 
 
 def diff(
-    ctx: typer.Context,
+    ctx: click.Context,
     before: Annotated[str, argument("OLD", "The earlier report: JSON, JSON Lines, or the manifest of a run.")],
     after: Annotated[str, argument("NEW", "The later report.")],
     *,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
-from datacheck.cli.help import CHECKS, OUTPUT, option
+from datacheck.cli.help import CHECKS, OUTPUT
 from datacheck.cli.options import Paths
+from datacheck.cli.parameters import option
 from datacheck.text import plain
 
 if TYPE_CHECKING:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
-from datacheck.cli.help import INPUT, OUTPUT, argument, option
+from datacheck.cli.help import INPUT, OUTPUT
 from datacheck.cli.options import ColorChoice, Format, Formats, OutputFiles, OutputFormat, Overwrite, Pipeline, Workers
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.report_outputs import pair_outputs, write_reports
 from datacheck.cli.sharing import (
     Address,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    ctx: typer.Context,
+    ctx: click.Context,
     pipeline: Pipeline,
     *,
     format: Formats = None,  # noqa: A002 - the option's name

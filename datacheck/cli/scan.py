@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.options import Formats, Limit, OutputFiles, Paths, Quiet, Sample, ShowRows, Summary
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @with_configuration()
 def scan(
-    ctx: typer.Context,
+    ctx: click.Context,
     configuration: Configuration,
     paths: Paths = None,
     *,

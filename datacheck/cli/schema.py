@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from datacheck.cli.exit_codes import CLEAN, COULD_NOT_RUN
-from datacheck.cli.help import INPUT, argument, option
+from datacheck.cli.help import INPUT
 from datacheck.cli.options import SCHEMA_HELP
+from datacheck.cli.parameters import argument, option
 from datacheck.cli.terminal import flushed_stdout
 
 

@@ -9,7 +9,8 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
-from datacheck.cli.help import OUTPUT, PERFORMANCE, option
+from datacheck.cli.help import OUTPUT, PERFORMANCE
+from datacheck.cli.parameters import option
 
 if TYPE_CHECKING:
     from datacheck.jobs.executors.local import ExecutorLike

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from datacheck.cli.help import OUTPUT, argument, option
+from datacheck.cli.help import OUTPUT
+from datacheck.cli.parameters import argument, option
 
 if TYPE_CHECKING:
     from datacheck.reports.training_run import RunReader

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
 
 #: The version of the keys and the JSON below.
-_VERSION = 2
+_VERSION = 3
 _DISTRIBUTION = "datacheck-ml"
 
 
@@ -37,7 +40,9 @@ def digest_rules(schema: Schema) -> str | None:
         return None
     if any(canonical_check(name) not in BUILTIN_CHECKS for field in schema.fields.values() for name in field.checks):
         return None
-    return _digest(_VERSION, _versions(), schema.to_yaml())
+    # Most scans have no schema, and building pydantic's serializer takes longer than a small scan.
+    stated = schema.model_dump(mode="json", exclude_defaults=True) if schema.model_fields_set else {}
+    return _digest(_VERSION, _versions(), stated)
 
 
 def file_key(rules: str, file: InputFile, content: str) -> str:
@@ -109,18 +114,35 @@ def _versions() -> tuple[tuple[str, str], ...]:
         lines = ["numpy", "pandas", "pandera", "pyarrow", "safetensors", "torch"]
     names = sorted({_name(line) for line in lines} - {_DISTRIBUTION})
     own = ("datacheck", f"{__version__} {_source_stamp()}")
-    return (("python", platform.python_version()), own, *((name, _installed_version(name)) for name in names))
+    installed = _installed_versions()
+    return (
+        ("python", platform.python_version()),
+        own,
+        *((name, installed.get(_normalized(name), "")) for name in names),
+    )
 
 
 def _name(requirement: str) -> str:
     return re.split(r"[<>=!~;\[ (]", requirement, maxsplit=1)[0]
 
 
-def _installed_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _installed_versions() -> dict[str, str]:
+    """The version of every installed distribution, from the names of their folders: ``numpy-2.4.0.dist-info``.
+
+    ``importlib.metadata`` would parse the whole description of each.
+    """
+    versions: dict[str, str] = {}
+    for folder in sys.path:
+        with suppress(OSError):
+            for entry in Path(folder).iterdir():
+                if entry.suffix in (".dist-info", ".egg-info"):
+                    name, _, version = entry.stem.partition("-")
+                    versions.setdefault(_normalized(name), version)
+    return versions
 
 
 def _source_stamp() -> str:
@@ -128,5 +150,10 @@ def _source_stamp() -> str:
     package = Path(_version.__file__).parent
     if not (package.parent / "pyproject.toml").is_file():
         return ""
-    states = [(str(path), path.stat()) for path in sorted(package.rglob("*.py"))]
-    return _digest([(path, state.st_size, state.st_mtime_ns) for path, state in states])
+    states = []
+    for folder, _, names in os.walk(package):
+        for name in names:
+            if name.endswith(".py"):
+                state = Path(folder, name).stat()
+                states.append((f"{folder}/{name}", state.st_size, state.st_mtime_ns))
+    return _digest(sorted(states))

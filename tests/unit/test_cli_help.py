@@ -7,12 +7,11 @@ import shlex
 from typing import Any
 
 import pytest
-import typer.main
 
 from datacheck.cli.app import build, main
 from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, TEXT_TABLES
 
-ROOT: Any = typer.main.get_command(build())
+ROOT: Any = build()
 GROUPS = [(), ("schema",), ("baseline",)]
 
 
@@ -85,7 +84,7 @@ def test_every_option_is_explained_and_in_a_group(path: tuple[str, ...]) -> None
     for parameter in find_command(*path).params:
         assert re.fullmatch(r"(?s)[A-Z].*\.", parameter.help), parameter.name
         if parameter.param_type_name == "option":
-            assert parameter.rich_help_panel in (INPUT, TEXT_TABLES, CHECKS, OUTPUT, PERFORMANCE), parameter.name
+            assert parameter.group in (INPUT, TEXT_TABLES, CHECKS, OUTPUT, PERFORMANCE), parameter.name
         if parameter.param_type_name == "argument" or not parameter.is_flag:
             assert parameter.metavar, parameter.name
 
@@ -97,10 +96,10 @@ def test_every_option_is_explained_and_in_a_group(path: tuple[str, ...]) -> None
 def test_a_shell_completes_codes_and_options(
     typed: str, completed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("_DATACHECK_COMPLETE", "complete_bash")
+    monkeypatch.setenv("_DATACHECK_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", f"datacheck {typed}")
     monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
     with pytest.raises(SystemExit) as ended:
-        build()(prog_name="datacheck")
+        build().main(prog_name="datacheck")
     assert ended.value.code == 0
-    assert completed in capsys.readouterr().out.split()
+    assert f"plain,{completed}" in capsys.readouterr().out.split()
