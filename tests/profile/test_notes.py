@@ -256,11 +256,8 @@ def test_files_of_different_months_do_not_differ(tmp_path: Path) -> None:
     assert "DC512" not in noted(tmp_path)
 
 
-@given(st.lists(st.lists(st.sampled_from([1] * 30 + [0, 7]), min_size=40, max_size=40), min_size=1, max_size=4), CUTS)
-@settings(max_examples=30)
-def test_uneven_steps_are_those_of_numpy_however_the_data_is_split(steps: list[list[int]], cuts: list[int]) -> None:
-    values = np.concatenate([np.cumsum([0, *one]) for one in steps])
-    names = np.repeat([f"s{number}" for number in range(len(steps))], 41)
+def step_notes(names: np.ndarray[Any, Any], values: np.ndarray[Any, Any], cuts: list[int]) -> LeafNotes:
+    """The notes on the field ``t`` of units that end at the cuts."""
     merged = LeafNotes()
     bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]
     for start, stop in itertools.pairwise(bounds):
@@ -268,6 +265,16 @@ def test_uneven_steps_are_those_of_numpy_however_the_data_is_split(steps: list[l
         found = profile_batches([Batch(columns, stop - start, start)], NOTE_OPTIONS).notes["t", "int64"]
         found.set_file("a")
         merged.merge(pickle.loads(pickle.dumps(found)))
+    assert merged.steps is not None
+    return merged
+
+
+@given(st.lists(st.lists(st.sampled_from([1] * 30 + [0, 7]), min_size=40, max_size=40), min_size=1, max_size=4), CUTS)
+@settings(max_examples=30)
+def test_uneven_steps_are_those_of_numpy_however_the_data_is_split(steps: list[list[int]], cuts: list[int]) -> None:
+    values = np.concatenate([np.cumsum([0, *one]) for one in steps])
+    names = np.repeat([f"s{number}" for number in range(len(steps))], 41)
+    merged = step_notes(names, values, cuts)
     assert merged.steps is not None
     uneven = merged.steps.uneven("t")
     differences = np.diff(values)
@@ -285,6 +292,43 @@ def test_uneven_steps_are_those_of_numpy_however_the_data_is_split(steps: list[l
     assert ("sequence: {by: who, on: t, step: 1}" in uneven.detail) is (len(steps) > 1)
     if len(gaps):
         assert f"from {values[gaps[0] - 1]} to {values[gaps[0]]}" in uneven.detail
+
+
+@given(st.sets(st.tuples(st.integers(1, 58), st.integers(0, 3)), max_size=9), CUTS)
+@settings(max_examples=30)
+def test_gaps_in_a_panel_in_the_order_of_time_are_those_of_each_series(
+    gone: set[tuple[int, int]], cuts: list[int]
+) -> None:
+    kept = [(time, series) for time in range(60) for series in range(4) if (time, series) not in gone]
+    times, series = np.array(kept).T
+    merged = step_notes(np.array(["a", "b", "c", "d"])[series], times, cuts)
+    after = [np.flatnonzero(series == one)[1:][np.diff(times[series == one]) != 1] for one in range(4)]
+    wrong = np.sort(np.concatenate(after))
+    assert merged.steps is not None
+    uneven = merged.steps.uneven("t")
+    if not len(wrong):
+        assert uneven is None
+        return
+    assert uneven is not None
+    assert uneven.num_steps == len(kept) - 4
+    assert "sequence: {by: who, on: t, step: 1}" in uneven.detail
+    assert sum(tally.count for tally in uneven.tallies) == len(wrong)
+    assert {one.row for tally in uneven.tallies for one in tally.examples} <= set(wrong.tolist())
+
+
+def test_labels_in_the_order_of_time_name_no_series() -> None:
+    times, names = np.repeat(np.arange(200), 3), np.tile(["a", "b", "c"], 200)
+    for kept in (
+        (names != "c") | (times % 2 == 0),  # a series with steps of its own
+        (names != "c") | (times > 100),  # one that begins late
+        RANDOM.random(600) > 0.4,
+    ):
+        steps = step_notes(names[kept], times[kept], [300]).steps
+        assert steps is not None
+        assert steps.uneven("t") is None
+    steps = step_notes(RANDOM.choice(["a", "b", "c"], 600), times, []).steps
+    assert steps is not None
+    assert steps.uneven("t") is None
 
 
 def test_gaps_in_times_are_noted_and_irregular_times_and_labels_are_not(tmp_path: Path) -> None:

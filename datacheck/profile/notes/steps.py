@@ -14,6 +14,7 @@ from datacheck.arrow_layouts import decode, is_encoded, take_rows
 from datacheck.batch import Batch
 from datacheck.dataset_rules.positions import Scale, describe_difference
 from datacheck.leaves import BoolArray, IntArray
+from datacheck.profile.notes.panel_steps import PanelSteps, SeenStep
 from datacheck.profile.notes.tally import Places, Tally
 from datacheck.text import plain, quantity
 
@@ -27,20 +28,6 @@ _PROBE, _MIN_PROMISING = 4096, 0.5
 _MIN_EQUAL, _MIN_SHARE, _MAX_BACK = 20, 0.9, 0.1
 #: The share of integers that are one step apart: sorted class ids are not.
 _MIN_DENSE = 0.5
-
-
-@dataclass(slots=True)
-class _Seen:
-    """Neighbours of one difference: where the later rows are, the value of the first of them, and the series it is in."""
-
-    tally: Tally = field(default_factory=Tally)
-    value: int = 0
-    label: str = ""
-
-    def merge(self, other: _Seen) -> None:
-        if not self.tally.count:
-            self.value, self.label = other.value, other.label
-        self.tally.merge(other.tally)
 
 
 @dataclass(slots=True)
@@ -66,14 +53,16 @@ class StepNotes:
     """The differences between neighbouring rows of a field of integers or times, in ticks. Mergeable.
 
     ``seen`` has them by difference, ``within`` by difference and field those between which the field does not change.
-    Both are empty once there are too many different ones for a series.
+    Both are empty once there are too many different ones for a series. ``panels`` has the steps of the series that each
+    field names where rows of several series have the same time, None if the values go back or stay.
     """
 
     scale: Scale
-    seen: dict[int, _Seen] = field(default_factory=dict)
-    within: dict[tuple[int, str], _Seen] = field(default_factory=dict)
+    seen: dict[int, SeenStep] = field(default_factory=dict)
+    within: dict[tuple[int, str], SeenStep] = field(default_factory=dict)
     first: _Row | None = None
     last: _Row | None = None
+    panels: dict[str, PanelSteps] | None = field(default_factory=dict)
     is_irregular: bool = False
 
     def add(self, values: IntArray, rows: IntArray, batch: Batch, path: str, places: Places) -> None:
@@ -93,6 +82,11 @@ class StepNotes:
         self._follow(ends[0])
         self.first, self.last = self.first or ends[0], ends[1]
         steps = np.maximum(np.diff(values), _BACK)
+        if (steps == _BACK).any() or (len(values) >= _MIN_EQUAL and not steps.any()):
+            self.panels = None
+        if self.panels is not None:
+            for name, data in fields.items():
+                self.panels.setdefault(name, PanelSteps()).add(values, data, rows, places)
         # Most are as the first one, and sorting all of them would take longer than all else.
         different = np.unique(np.append(steps[steps != steps[:1]], steps[:1]))
         if len(different) > _MAX_DIFFERENT:
@@ -100,17 +94,17 @@ class StepNotes:
             return
         changes = {name: _changes(data) for name, data in fields.items()}
 
-        def seen(mask: BoolArray, field: pa.Array | None = None) -> _Seen:
+        def seen(mask: BoolArray, field: pa.Array | None = None) -> SeenStep:
             found = np.flatnonzero(mask) + 1
             label = "" if field is None else str(field[int(found[0])].as_py())
-            return _Seen(Tally(len(found), places(rows[found[:5]])), int(values[found[0]]), label)
+            return SeenStep(Tally(len(found), places(rows[found[:5]])), int(values[found[0]]), label)
 
         for step in different.tolist():
             is_step = steps == step
-            self.seen.setdefault(step, _Seen()).merge(seen(is_step))
+            self.seen.setdefault(step, SeenStep()).merge(seen(is_step))
             for name, changed in changes.items():
                 if (is_step & ~changed).any():
-                    self.within.setdefault((step, name), _Seen()).merge(seen(is_step & ~changed, fields[name]))
+                    self.within.setdefault((step, name), SeenStep()).merge(seen(is_step & ~changed, fields[name]))
         self._limit()
 
     def _follow(self, row: _Row) -> None:
@@ -119,11 +113,11 @@ class StepNotes:
             return
         step = max(row.value - self.last.value, _BACK)
         place = row.place
-        self.seen.setdefault(step, _Seen()).merge(_Seen(Tally(1, list(place.examples), place.uri), row.value))
+        self.seen.setdefault(step, SeenStep()).merge(SeenStep(Tally(1, list(place.examples), place.uri), row.value))
         for name, value in row.names.items():
             if self.last.names.get(name, row) == value:
-                seen = _Seen(Tally(1, list(place.examples), place.uri), row.value, str(value))
-                self.within.setdefault((step, name), _Seen()).merge(seen)
+                seen = SeenStep(Tally(1, list(place.examples), place.uri), row.value, str(value))
+                self.within.setdefault((step, name), SeenStep()).merge(seen)
 
     def merge(self, other: StepNotes) -> None:
         """Merge the notes on the next part of the data, which must not be used afterwards."""
@@ -134,9 +128,14 @@ class StepNotes:
             self._follow(other.first)
             self.first, self.last = self.first or other.first, other.last
         for step, seen in other.seen.items():
-            self.seen.setdefault(step, _Seen()).merge(seen)
+            self.seen.setdefault(step, SeenStep()).merge(seen)
         for key, seen in other.within.items():
-            self.within.setdefault(key, _Seen()).merge(seen)
+            self.within.setdefault(key, SeenStep()).merge(seen)
+        if self.panels is None or other.panels is None:
+            self.panels = None
+        else:
+            for name, panel in other.panels.items():
+                self.panels.setdefault(name, PanelSteps()).merge(panel)
         self._limit()
 
     def _limit(self) -> None:
@@ -145,37 +144,44 @@ class StepNotes:
 
     def _give_up(self) -> None:
         self.is_irregular = True
-        self.seen, self.within, self.first, self.last = {}, {}, None, None
+        self.seen, self.within, self.panels, self.first, self.last = {}, {}, None, None, None
 
     def tallies(self) -> list[Tally]:
         ends = [row.place for row in (self.first, self.last) if row is not None]
-        return [*ends, *(seen.tally for seen in (*self.seen.values(), *self.within.values()))]
+        panels = [tally for panel in (self.panels or {}).values() for tally in panel.tallies()]
+        return [*ends, *(seen.tally for seen in (*self.seen.values(), *self.within.values())), *panels]
 
     def uneven(self, path: str) -> UnevenSteps | None:
         """What is wrong with the steps, if they are nearly all equal."""
+        for name, panel in (self.panels or {}).items() if _BACK not in self.seen else ():
+            found = panel.steps()
+            if found is not None and not _is_repeated(found[1]) and (uneven := self._uneven(path, *found, name)):
+                return uneven
         counts = {step: seen.tally.count for step, seen in self.seen.items()}
         rises = {step: number for step, number in counts.items() if step > 0}
         if not rises:
             return None
         step, total = max(rises, key=lambda one: (rises[one], -one)), sum(counts.values())
         is_dense = bool(self.scale.unit) or rises[step] >= _MIN_DENSE * total
-        if rises[step] < _MIN_EQUAL or counts.get(_BACK, 0) > _MAX_BACK * total or not is_dense:
+        if counts.get(_BACK, 0) > _MAX_BACK * total or not is_dense:
             return None
         by = self._by(step)
-        wrong = {
-            other: seen
-            for other in counts
-            if other not in (step, _BACK)
-            and (seen := self.seen[other] if by is None else self.within.get((other, by), _Seen())).tally.count
-        }
-        if 0 in wrong and wrong[0].tally.count > _MAX_BACK * total:
+        kept = {other: seen for other, seen in self.seen.items() if other != _BACK}
+        if by is not None:
+            kept = {other: self.within[other, by] for other in kept if (other, by) in self.within}
+        if _is_repeated(self.seen):
             # Several rows have each time.
-            del wrong[0]
-        num_wrong = sum(seen.tally.count for seen in wrong.values())
-        if not wrong or rises[step] < _MIN_SHARE * (rises[step] + num_wrong):
+            kept.pop(0, None)
+        return self._uneven(path, step, kept, by)
+
+    def _uneven(self, path: str, step: int, seen: Mapping[int, SeenStep], by: str | None) -> UnevenSteps | None:
+        """What is wrong with the neighbours within series, most of which are ``step`` apart."""
+        wrong = {other: one for other, one in seen.items() if other != step}
+        num_equal, num_wrong = seen[step].tally.count, sum(one.tally.count for one in wrong.values())
+        if not wrong or num_equal < max(_MIN_EQUAL, _MIN_SHARE * (num_equal + num_wrong)):
             return None
         tallies = [wrong[other].tally for other in sorted(wrong)]
-        return UnevenSteps(self._describe(path, step, by, wrong), rises[step] + num_wrong, tallies)
+        return UnevenSteps(self._describe(path, step, by, wrong), num_equal + num_wrong, tallies)
 
     def _by(self, step: int) -> str | None:
         """The first field that names the series: it changes wherever the values go back, and between no equal steps."""
@@ -192,7 +198,7 @@ class StepNotes:
             None,
         )
 
-    def _describe(self, path: str, step: int, by: str | None, wrong: Mapping[int, _Seen]) -> str:
+    def _describe(self, path: str, step: int, by: str | None, wrong: Mapping[int, SeenStep]) -> str:
         def shown(difference: int) -> str:
             return describe_difference(self.scale, 0, difference)
 
@@ -214,6 +220,11 @@ class StepNotes:
         keys = [f"by: {plain(by, 80)}"] if by else ["by: (the field that names the series)"] * (_BACK in self.seen)
         rule = ", ".join((*keys, f"on: {plain(path, 80)}", f"step: {shown(step)}"))
         return f"are not {shown(step)}: {listed}. As a rule: sequence: {{{rule}}}"
+
+
+def _is_repeated(seen: Mapping[int, SeenStep]) -> bool:
+    """Whether many neighbours have the same value."""
+    return 0 in seen and seen[0].tally.count > _MAX_BACK * sum(one.tally.count for one in seen.values())
 
 
 def _is_promising(values: IntArray, *, is_start: bool) -> bool:
