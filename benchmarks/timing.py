@@ -50,10 +50,18 @@ def processor_time() -> float:
     """The seconds of processor time of this process and, on Linux, of its children, in which some formats are read."""
     seconds = time.process_time()
     for listed in Path("/proc/self/task").glob("*/children"):
-        for child in listed.read_text().split():
+        for child in _text(listed).split():
             tasks = Path("/proc", child, "task").glob("*/schedstat")
-            seconds += sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+            seconds += sum(int((_text(task) or "0").split()[0]) for task in tasks) / 1e9
     return seconds
+
+
+def _text(path: Path) -> str:
+    """What the system says of a thread; empty where it has just ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def race(

@@ -202,8 +202,9 @@ def _suspicious_by_squares(values: Array) -> Iterator[tuple[int, int]]:
             continue
         whole = len(chunk) // SCREEN_WIDTH * SCREEN_WIDTH
         tripped = _tripped(chunk[:whole].reshape(-1, SCREEN_WIDTH))
-        is_dense = 2 * int(np.count_nonzero(tripped)) > len(tripped)
-        for first, stop in _runs(tripped):
+        num_tripped = int(np.count_nonzero(tripped))
+        is_dense = 2 * num_tripped > len(tripped)
+        for first, stop in _runs(tripped) if num_tripped else ():
             yield start + first * SCREEN_WIDTH // parts, start + stop * SCREEN_WIDTH // parts
         if _tripped(chunk[None, whole:])[0]:
             yield start + whole // parts, min(start + block, len(values))

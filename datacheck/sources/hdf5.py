@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -103,14 +103,19 @@ def _known(uri: str, fingerprint: Fingerprint) -> _Known:  # noqa: ARG001 - of t
     return _Known()
 
 
+@cache
+def _load_filters() -> None:
+    """Import the library that registers more filters, if it is installed; looking for it takes as long as opening a file."""
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
+
+
 class _Hdf5File:
     """An open file: its datasets as arrays, those ``wanted`` or all, and findings on what lies in other files."""
 
     def __init__(self, uri: str, fingerprint: Fingerprint, options: ReadOptions, wanted: tuple[str, ...] = ()) -> None:
         self._h5py = import_library(uri, "h5py", "hdf5")
-        with suppress(ImportError):
-            # Registers its filters where it is installed.
-            import hdf5plugin  # noqa: F401
+        _load_filters()
         self._uri, self._size, self._options = uri, fingerprint.size, options
         self._known = _known(uri, fingerprint)
         self.arrays: list[NamedArray] = []
@@ -226,9 +231,10 @@ class _Hdf5File:
                 return NamedArray(name, shape, dtype, array.read, problem=problem)
         if (chunks := self._known.chunks.get(name)) is None:
             chunks = self._known.chunks[name] = _chunks_of(dataset, shape, self._file.userblock_size)
-        read = kind or self._reader(dataset, dtype, shape, chunks.places)
+        mapped = None if kind else self._mapped_reader(dataset, dtype, shape, chunks.places)
+        read = mapped or kind or partial(_read_plain, dataset)
         if not dtype.hasobject and (missing := missing_values(dataset.attrs, dtype) or _netcdf_fill(dataset, dtype)):
-            read = partial(read_masked, read, missing)
+            read, mapped = partial(read_masked, read, missing), None
         found = NamedArray(
             name,
             shape,
@@ -240,6 +246,7 @@ class _Hdf5File:
             num_unwritten=chunks.num_unwritten,
             fill=_fill_value(dataset) if chunks.num_unwritten else None,
             stored_bytes=dataset.id.get_storage_size(),
+            is_mapped=mapped is not None and dataset.chunks is None,
         ).checked(self._options)
         if self._options.rows != "file":
             return found
@@ -266,15 +273,17 @@ class _Hdf5File:
                 return f"one of its chunks would take {num_bytes:,} bytes, more than {limit:,}"
         return ""
 
-    def _reader(self, dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...], places: dict[int, int]) -> Any:
-        """Values that lie in the file as in memory are mapped; all others go through the library."""
+    def _mapped_reader(
+        self, dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...], places: dict[int, int]
+    ) -> Callable[[int, int], Any] | None:
+        """A reader of values that lie in the file as in memory, which are mapped; all others go through the library."""
         offset = dataset.id.get_offset() if dataset.chunks is None else None
         layout = ArrayLayout(None, dtype, shape, offset or 0)
         if offset and shape and dtype.kind in "iufc" and offset + layout.num_bytes <= self._size:
             return partial(rows_of, self._raw, layout)
         if dtype.kind in "iufc" and places:
             return partial(_read_chunks, self._raw, self._size, dataset, places)
-        return partial(_read_plain, dataset)
+        return None
 
     def _reader_of_objects(self, dataset: Any, dtype: np.dtype[Any]) -> Any:
         """A reader of text and of lists of numbers; None for references and other objects."""

@@ -52,6 +52,7 @@ class NamedArray:
         unwritten: ranges ``(start, count)`` of rows without any written chunk; readers see ``fill`` there.
         num_chunks, num_unwritten: its chunks, and how many of them were never written.
         stored_bytes: the bytes that it takes in the file, where that is less than its values take.
+        is_mapped: whether its rows are pages of the file, and not copied.
     """
 
     name: str
@@ -67,6 +68,7 @@ class NamedArray:
     num_unwritten: int = 0
     fill: Any = None
     stored_bytes: int | None = None
+    is_mapped: bool = False
 
     @property
     def num_rows(self) -> int:
@@ -165,7 +167,8 @@ class _Reader:
         chunk_rows = max((one.chunk_rows for one in self._arrays), default=1)
         multiple = chunk_rows if chunk_rows * row_bytes <= MAX_CHUNK_BYTES else 1
         # Arrays of this size are read into memory that was used before; larger ones into pages that are new each time.
-        target = min(TARGET_BATCH_BYTES, _BATCH_BYTES)
+        is_copied = not all(one.is_mapped for one in self._arrays)
+        target = min(TARGET_BATCH_BYTES, _BATCH_BYTES) if is_copied else TARGET_BATCH_BYTES
         left = [(start + first, number) for first, number in split_rows(count, row_bytes, target, multiple=multiple)]
         left.reverse()
         while left:
