@@ -71,6 +71,9 @@ def missing_columns(leaf: Leaf, schema: Schema) -> Iterator[Outcome]:
         elif 0 <= size <= index:
             detail = f"it has {size:,} {which}, and the schema has a rule for {key!r}"
             yield Outcome("DC004", leaf.path, 1, 1, rule=detail, detail=detail)
+    if size is not None and size > len(parts) and not any(key.isdecimal() for key in parts):
+        detail = f"it has {size:,} {which}, and the schema names {len(parts)}; name all, or use their numbers"
+        yield Outcome("DC004", leaf.path, 1, 1, rule=detail, detail=detail)
 
 
 def _field_with_parts(leaf: Leaf, schema: Schema) -> Field | None:

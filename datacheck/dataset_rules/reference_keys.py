@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from datacheck.batch import Column
 from datacheck.dataset_rules.groups import KeyedTables, aligned_parts, group_equal, hash_key, hashes_of, key_columns_of
-from datacheck.errors import SourceError
+from datacheck.errors import SourceError, UsageError
 from datacheck.schema.dataset_models import Reference
 from datacheck.schema.keys import outer_names
 from datacheck.sources import get_source, source_for
@@ -44,7 +44,12 @@ class ReferenceKeys:
         found = cls()
         try:
             if rule.folder is not None:
-                found._read_folder(join_path(folder, rule.folder))
+                path = join_path(folder, rule.folder)
+                try:
+                    found._read_folder(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    where = "relative paths start from the folder of the schema"
+                    raise UsageError(f"{plain(path)}: no such folder; {where}") from None
             else:
                 found._read_files(join_path(folder, rule.file or ""), rule.keys or rule.fields, dtypes)
         except BaseException:

@@ -42,6 +42,9 @@ def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa
         if isinstance(number, int) and not -(2**63) <= number < 2**63:
             return pa.scalar(number, pa.uint64()) if 0 < number < 2**64 else pa.scalar(float(number))
         return pa.scalar(number)
+    if types.is_binary(arrow_type) or types.is_large_binary(arrow_type) or types.is_binary_view(arrow_type):
+        decoded = "images are compared once decoded, as array files (.npy) or as samples of a SafeDataset"
+        raise ValueError(f"the values are bytes, and {value!r} is not; {decoded}")
     raise ValueError(f"values of {arrow_type} cannot be compared with {value!r}")
 
 

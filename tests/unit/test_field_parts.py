@@ -118,10 +118,18 @@ def test_a_column_may_forbid_what_the_field_allows() -> None:
     assert violations(array, silent) == set()
 
 
-def test_a_column_that_is_not_there_is_a_finding() -> None:
-    schema = Schema(fields={"x": {"columns": {"3": {"ge": 0}}}})
+@pytest.mark.parametrize(
+    ("keys", "detail"),
+    [
+        ("3", "it has 3 columns, and the schema has a rule for '3'"),
+        ("abcd", "it has 3 columns, and the schema has a rule for 'd'"),
+        ("ab", "it has 3 columns, and the schema names 2; name all, or use their numbers"),
+    ],
+)
+def test_columns_that_are_not_those_of_the_array_are_a_finding(keys: str, detail: str) -> None:
+    schema = Schema(fields={"x": {"columns": {key: {"ge": 0} for key in keys}}})
     (outcome,) = Checker(RuleSet(schema)).check(Batch((Column("x", np.zeros((2, 3))),), 2))
-    assert (outcome.code, outcome.detail) == ("DC004", "it has 3 columns, and the schema has a rule for '3'")
+    assert (outcome.code, outcome.detail) == ("DC004", detail)
 
 
 @pytest.mark.parametrize(
