@@ -38,14 +38,21 @@ class Hdf5Writer(BufferedArraysWriter):
 
     def checked_array(self, column: Column) -> Array:
         values = numpy_array(column)
-        if values.dtype.kind not in "?biufcSmM":
+        if values.dtype.kind not in "?biufcSmM" and not _is_compound(values.dtype):
+            holder = "parquet" if values.dtype.names is None else "npz"
             raise OutputError(
-                f"hdf5 cannot hold '{plain(str(column.name))}', which is {values.dtype}; drop it, or write parquet"
+                f"hdf5 cannot hold '{plain(str(column.name))}', which is {values.dtype}; drop it, or write {holder}"
             )
         return values
 
     def assemble(self, file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
         write_hdf5(file, arrays)
+
+
+def _is_compound(dtype: np.dtype[Any]) -> bool:
+    """Whether it has fields, and HDF5 a type for each of them."""
+    inner = [dtype[name].base for name in dtype.names or ()]
+    return bool(inner) and all(one.kind in "?biufcS" or _is_compound(one) for one in inner)
 
 
 class Hdf5Sink(WriterSink):

@@ -115,3 +115,16 @@ def test_the_bytes_do_not_depend_on_batch_sizes(fmt, tmp_path):
         for size in (1, 7, 20)
     }
     assert len(digests) == 1
+
+
+def test_hdf5_holds_compounds_of_what_it_has_types_for(tmp_path):
+    pytest.importorskip("h5py")
+    inner = np.dtype([("x", "<u2"), ("s", "S5")])
+    rows = np.zeros(4, [("a", "<i4"), ("b", "<f8"), ("v", "<f4", (3,)), ("n", inner)])
+    rows["b"], rows["v"], rows["n"]["s"] = [0, np.nan, -np.inf, 1], 1.5, b"ab"
+    read = read_arrays("hdf5", write("hdf5", tmp_path / "part", [Column("r", rows)]))
+    assert read["r"].dtype == rows.dtype
+    assert read["r"].tobytes() == rows.tobytes()
+    times = np.zeros(2, [("at", "<M8[s]")])
+    with pytest.raises(OutputError, match=r"hdf5 cannot hold 't', which is .*; drop it, or write npz"):
+        write("hdf5", tmp_path / "other", [Column("t", times)])
