@@ -174,6 +174,11 @@ def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
             "1 of 5 integers from 0 to 4 do not occur in 'y': 2. As a rule: covers, with",
         ),
         (
+            {"y": np.repeat([0.0, 1.0, 3.0, 4.0, np.nan], 40)},
+            "DC507",
+            "1 of 5 integers from 0 to 4 do not occur in 'y': 2. As a rule: covers, with",
+        ),
+        (
             {"a": ["x", "", "y", "z", " "]},
             "DC508",
             "2 of 5 texts in 'a' are empty or blank. As a rule: not_blank: true",
@@ -318,17 +323,16 @@ def test_gaps_in_a_panel_in_the_order_of_time_are_those_of_each_series(
 
 def test_labels_in_the_order_of_time_name_no_series() -> None:
     times, names = np.repeat(np.arange(200), 3), np.tile(["a", "b", "c"], 200)
-    for kept in (
-        (names != "c") | (times % 2 == 0),  # a series with steps of its own
-        (names != "c") | (times > 100),  # one that begins late
-        RANDOM.random(600) > 0.4,
+    everything = np.ones(600, np.bool_)
+    for labels, kept in (
+        (names, (names != "c") | (times % 2 == 0)),  # a series with steps of its own
+        (names, (names != "c") | (times > 100)),  # one that begins late
+        (names, (times + (names == "b") * 2 + (names == "c") * 4) % 7 > 2),
+        (RANDOM.choice(["a", "b", "c"], 600), everything),
     ):
-        steps = step_notes(names[kept], times[kept], [300]).steps
+        steps = step_notes(labels[kept], times[kept], [300]).steps
         assert steps is not None
         assert steps.uneven("t") is None
-    steps = step_notes(RANDOM.choice(["a", "b", "c"], 600), times, []).steps
-    assert steps is not None
-    assert steps.uneven("t") is None
 
 
 def test_gaps_in_times_are_noted_and_irregular_times_and_labels_are_not(tmp_path: Path) -> None:

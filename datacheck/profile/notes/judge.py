@@ -132,6 +132,9 @@ class _Judge:
             detail = f"only {len(counts)} different ones: {format_counts(counts, self._profile.dtype)}"
             detail = f"{detail}. As a rule: isin, with those that are meant"
             yield self._note("DC506", detail, notes.num_finite, notes.num_finite)
+        # A null beside them makes floats of class ids in many readers.
+        if counts and is_float and max(map(abs, counts)) < 2**53 and all(float(value).is_integer() for value in counts):
+            yield from self._missing_classes({int(value): number for value, number in counts.items()})
 
     def _sentinel(self, value: Any, tally: Tally, suspects: Suspects, notes: NumberNotes) -> Finding:
         is_low = value < suspects.low
