@@ -54,6 +54,12 @@ def test_one_update_larger_than_the_weights_is_the_learning_rate():
     assert cause_of([2.3, NAN], [3.0], [8.0], [100.0]) == "learning-rate-too-high"
 
 
+@pytest.mark.parametrize("loss", [NAN, INF])
+def test_a_norm_that_is_infinite_with_its_loss_is_an_effect(loss):
+    losses, norms, ratios, rates = healthy()
+    assert cause_of([*losses, loss], [*norms, INF], ratios, rates) is None
+
+
 @pytest.mark.parametrize("last", [1e9, INF])
 def test_a_norm_that_explodes_in_one_step_is_the_recurrence(last):
     losses, norms, ratios, rates = healthy()

@@ -427,6 +427,38 @@ def test_code_that_did_not_run_is_not_blamed_where_its_file_was_edited(
     assert found.cause == expected[when]
 
 
+def overwritten_by_operators(model: Any, optimizer: Any, batch: dict[str, Any]) -> None:
+    for b in [batch]:
+        x = b["x"]
+        x -= x.mean(1, keepdim=True)
+        x /= x.std(1, keepdim=True)
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+
+
+def overwritten_by_a_method(model: Any, optimizer: Any, batch: dict[str, Any]) -> None:
+    for b in [batch]:
+        x = b["x"]
+        x.log_()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("loop", [overwritten_by_operators, overwritten_by_a_method])
+def test_values_that_the_loop_has_overwritten_are_not_blamed(loop: Callable[..., None]) -> None:
+    model, optimizer = make()
+    batch = {"x": torch.rand(4, 3) + 0.1}
+    batch["x"][1] = 0.0
+    with pytest.raises(NonFiniteError) as caught, Guard(model, optimizer):
+        loop(model, optimizer, batch)
+    found = caught.value.diagnosis
+    assert (found.cause, found.lineno) == ("unknown", None), str(found)
+    assert "in place before it computes the loss" in found.explanation
+    assert "is not verified" in found.explanation
+
+
 def test_the_line_that_stores_a_name_is_found_in_the_blocks_around_it() -> None:
     source = "try:\n    with a:\n        x = b()\nfinally:\n    y = c()\nif d:\n    z = 1\nelse:\n    z = 2\n"
     around, branches = ast.parse(source).body

@@ -153,6 +153,10 @@ def _growth(values: list[float]) -> float | None:
 
 def _explosion(history: History) -> Diagnosis | None:
     known = _known(history.gradient_norms)
+    losses = _known(history.losses)
+    if losses and not math.isfinite(losses[-1]) and known and not math.isfinite(known[-1]):
+        # Whatever made the loss non-finite made the gradients so.
+        known = known[:-1]
     if len(known) < 2:
         return None
     before, last = _finite(known[:-1]), known[-1]

@@ -201,6 +201,8 @@ class LoopExplainer:
                 return Outcome(None, True)
             if _rests_on(replay_of_call.taken, found):
                 unverified = unverified or (found, replay_of_call.taken)
+            elif _rests_on_overwritten(replay_of_call.overwritten, found):
+                return Outcome(_explain_overwritten(found), True)
             elif replay_of_call.recomputes_inputs or not call.parts:
                 return Outcome(found, True)
             else:
@@ -254,6 +256,36 @@ def _rests_on(taken: Sequence[Taken], found: Diagnosis) -> bool:
     """Whether a diagnosis takes as given or intended what was computed by code that did not run again."""
     is_meant = INTENDED_INFINITY in found.explanation and any(map(_is_nonfinite, taken))
     return is_meant or (bool(taken) and found.cause in _INITIAL)
+
+
+def _rests_on_overwritten(overwritten: Sequence[Tensor], found: Diagnosis) -> bool:
+    """Whether a diagnosis blames values that the loop had overwritten already when they were replayed."""
+    if found.cause in _INITIAL:
+        return any(count_nonfinite(tensor)[0] for tensor in overwritten)
+    # Such as aten.log_.default.
+    return bool(overwritten) and "_." in (found.op or "")
+
+
+def _explain_overwritten(found: Diagnosis) -> Diagnosis:
+    """What is known where the loop has overwritten the values that its loss is computed from."""
+    explanation = (
+        f"{found.explanation}. The loop changes it in place before it computes the loss, and its values from before are"
+        " gone: whether they were non-finite, or what the loop computes made them so, is not verified"
+    )
+    remedy = "x = x.clone()  # of what the loop changes in place, before that: then the step can be run again"
+    return replace(
+        found,
+        code="DC401",
+        phase="loss",
+        cause="unknown",
+        explanation=explanation,
+        op=None,
+        filename=None,
+        lineno=None,
+        source=None,
+        chain=(),
+        remedy=remedy,
+    )
 
 
 def _is_nonfinite(one: Taken) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datacheck.errors import UsageError
-from datacheck.torch._compat import current_graph_task_id, unrecorded
+from datacheck.torch._compat import current_graph_task_id, unrecorded, version_of
 from datacheck.torch.guard.call_stack import Frame, Place, frames_above
 from datacheck.torch.guard.loop_items import find_items
 from datacheck.torch.guard.loop_source import BEGIN_END, FUNCTION, KEPT, LoopCode, Taken, find_loop_code
@@ -154,6 +154,13 @@ class LoopReplay:
         #: Whether the last run computed the model's inputs again as they were, so that another batch can take their place.
         self.recomputes_inputs = False
         self._is_verified = False
+        #: The tensors that it reads, each with its version.
+        self._versions: list[tuple[Tensor, int]] = []
+
+    @property
+    def overwritten(self) -> list[Tensor]:
+        """The tensors that it reads and has overwritten since :meth:`begin`: so has the loop, before."""
+        return [tensor for tensor, version in self._versions if version_of(tensor) != version]
 
     @property
     def taken(self) -> list[Taken]:
@@ -163,6 +170,8 @@ class LoopReplay:
     def begin(self) -> None:
         """Compare the next run with what the loop did; later runs may change the value at fault."""
         self._is_verified = self.recomputes_inputs = False
+        tensors = (tensor for name in self._held for tensor in tensors_in(self._inputs[name]))
+        self._versions = [(tensor, version_of(tensor)) for tensor in tensors if not tensor.is_inference()]
 
     def run(self) -> Tensor:
         """Compute the loss. Raises :class:`NotReproducedError` where the first run does not do what the loop did."""
