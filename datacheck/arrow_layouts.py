@@ -171,6 +171,24 @@ def _view_lengths(array: pa.Array) -> IntArray:
     return lengths if present is None else np.where(present, lengths, 0)
 
 
+def viewed_bytes(array: pa.Array) -> int:
+    """The bytes that all views in an array show, at any depth. Follows no offset, so that nothing need be validated."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return viewed_bytes(array.storage)
+    if is_view(kind):
+        return int(np.maximum(_view_lengths(array), 0).sum())
+    if not may_repeat(kind):
+        return 0
+    if pa.types.is_dictionary(kind):
+        return viewed_bytes(array.dictionary)
+    if pa.types.is_map(kind):
+        return viewed_bytes(array.keys) + viewed_bytes(array.items)
+    if pa.types.is_union(kind) or pa.types.is_struct(kind):
+        return sum(viewed_bytes(array.field(index)) for index in range(kind.num_fields))
+    return viewed_bytes(array.values)
+
+
 def _list_view_bytes(array: pa.Array) -> int:
     """About how many bytes lists take once they lie one after the other; 0 if they do so already, and repeat nothing."""
     starts = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64)

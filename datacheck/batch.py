@@ -301,14 +301,21 @@ class Batch:
         return cls(columns, batch.num_rows, row_start, row_group, counts_rows=counts_rows)
 
 
-def split_decoded(batch: Batch, limit: int) -> Iterator[Batch]:
-    """The batch in slices of rows whose dictionaries, runs and views decode to about ``limit`` bytes, or one row each."""
+def split_decoded(batch: Batch, limit: int, check: Callable[[int], None] = lambda _: None) -> Iterator[Batch]:
+    """The batch in slices of rows whose dictionaries, runs and views decode to about ``limit`` bytes, or one row each.
+
+    ``check`` is called first with the bytes that they decode to together.
+    """
     arrays = [column.data for column in batch.columns if isinstance(column.data, pa.Array)]
     encoded = [array for array in arrays if may_repeat(array.type)]
+    num_bytes = sum(map(decoded_bytes, encoded))
+    check(num_bytes)
     parts = [(0, batch.num_rows)]
     while parts:
         start, count = parts.pop()
-        if encoded and count > 1 and sum(decoded_bytes(one.slice(start, count)) for one in encoded) > limit:
+        if encoded and count != batch.num_rows:
+            num_bytes = sum(decoded_bytes(one.slice(start, count)) for one in encoded)
+        if encoded and count > 1 and num_bytes > limit:
             half = count // 2
             parts += [(start + half, count - half), (start, half)]
         elif count == batch.num_rows and not (encoded and count == 1):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from datacheck.arrow_layouts import no_rows, num_bytes_of, validate
+from datacheck.arrow_layouts import no_rows, num_bytes_of, validate, viewed_bytes
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrow_messages import IpcContents, read_ipc_contents
@@ -176,6 +176,9 @@ def _read_slices(reader: Any, unit: WorkUnit, columns: list[int]) -> Iterator[pa
             return
         begin, end = max(unit.row_start - row, 0), min(batch.num_rows, stop - row)
         if begin < end:
+            # Validating follows every view, however often they show the same bytes.
+            viewed = sum(map(viewed_bytes, batch.columns))
+            check_bytes(unit.uri, viewed, unit.options.max_bytes_in_steps, "what its views show")
             # Not `nbytes`, which follows offsets that have not been validated yet.
             row_bytes = batch.get_total_buffer_size() / batch.num_rows
             chosen = batch.select(columns)

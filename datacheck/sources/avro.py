@@ -11,7 +11,7 @@ import itertools
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
@@ -30,7 +30,13 @@ from datacheck.sources.base import (
     fingerprint_of,
     plan_in_order,
 )
-from datacheck.sources.error_translation import check_bytes, check_rows, translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import (
+    check_bytes,
+    check_members,
+    check_rows,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.sources.optional import import_library
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
@@ -40,7 +46,7 @@ _SYNC_BYTES = 16
 _MAX_HEADER_BYTES = 16 << 20
 #: How many levels of types a schema may have.
 _MAX_DEPTH = 64
-_BATCH_RECORDS = 8192
+_BATCH_RECORDS, _BATCH_VALUES = 8192, 1 << 21
 _PLAIN = {
     "null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
     "double": pa.float64(), "bytes": pa.binary(), "string": pa.string(),
@@ -82,7 +88,7 @@ class AvroSource:
                     break
                 left -= block.num_records
                 records = container.records(block, file)
-                while some := list(itertools.islice(records, _BATCH_RECORDS)):
+                while some := list(itertools.islice(records, container.size.num_records_at_once)):
                     yield Batch.from_arrow(_to_arrow(some, schema), row)
                     row += len(some)
 
@@ -105,8 +111,20 @@ class _Block:
 
 
 @dataclass(frozen=True, slots=True)
+class _Size:
+    """How many fields a value of a type has, itself or inside, and how much memory a byte of it in the file may take."""
+
+    num_fields: int = 1
+    bytes_of_byte: int = 4
+
+    @property
+    def num_records_at_once(self) -> int:
+        return max(1, min(_BATCH_RECORDS, _BATCH_VALUES // max(self.num_fields, 1)))
+
+
+@dataclass(frozen=True, slots=True)
 class _Container:
-    """The header of a file: the schema of its records, how blocks are compressed, and the mark between them."""
+    """The header of a file: the schema of its records and their size, how blocks are compressed, and the mark between them."""
 
     uri: str
     schema: Any
@@ -114,6 +132,7 @@ class _Container:
     codec: str
     sync: bytes
     start: int
+    size: _Size
     options: ReadOptions
 
     @classmethod
@@ -129,9 +148,11 @@ class _Container:
             raise SourceError("DC901", uri, problem, "write it with deflate or zstandard")
         schema = json.loads(metadata["avro.schema"])
         _check_schema(uri, schema)
+        size = _size_of(schema, {})
+        check_members(uri, size.num_fields, options.max_members, "fields")
         sync = file.read(_SYNC_BYTES)
         parsed = fastavro.parse_schema(schema)
-        return cls(uri, schema, parsed, codec, sync, file.tell(), options)
+        return cls(uri, schema, parsed, codec, sync, file.tell(), size, options)
 
     def records(self, block: _Block, file: IO[bytes]) -> Iterator[Any]:
         """The records of a block; raises where its bytes do not hold that number of records."""
@@ -141,9 +162,10 @@ class _Container:
         file.seek(block.data_start)
         packed = file.read(block.num_bytes)
         # The parts that a library joins, and the records, are in memory, too.
-        limit = self.options.max_bytes_at_once // 4
+        limit = self.options.max_bytes_at_once // self.size.bytes_of_byte
         data = _DECOMPRESS[self.codec](packed, limit + 1)
-        check_bytes(self.uri, len(data), limit, "a decompressed block")
+        factor = self.size.bytes_of_byte
+        check_bytes(self.uri, len(data) * factor, limit * factor, "the values of a block")
         check_rows(self.uri, block.num_records, len(data), "a block")
         stream = io.BytesIO(data)
         for _ in range(block.num_records):
@@ -278,6 +300,39 @@ def _check_schema(uri: str, schema: Any) -> None:
             raise SourceError(
                 "DC901", uri, f"its schema is recursive: {plain(str(kind), 80)} holds itself", REWRITE_FILE
             )
+
+
+def _size_of(schema: Any, named: dict[str, _Size]) -> _Size:
+    """The size of a checked schema. A few named types that hold each other twice can have fields without end."""
+    if isinstance(schema, list):
+        return _together(_size_of(one, named) for one in schema)
+    if not isinstance(schema, dict):
+        return named.get(str(schema).rpartition(".")[2], _Size())
+    kind, name = schema.get("type"), str(schema.get("name")).rpartition(".")[2]
+    if kind in ("array", "map"):
+        items = schema.get("items" if kind == "array" else "values")
+        inner = _size_of(items, named)
+        # An item of one byte is an object in a list or a dict, and a value in a column.
+        of_item = {"float": 12, "double": 8}.get(items, 100) if kind == "array" and isinstance(items, str) else 100
+        return _Size(inner.num_fields + 1, max(inner.bytes_of_byte, of_item))
+    if kind in ("record", "error"):
+        size = _together([_Size(), *(_size_of(part.get("type"), named) for part in schema.get("fields", ()))])
+    elif kind == "enum":
+        longest = max((len(str(symbol).encode("utf-8", "replace")) for symbol in schema.get("symbols", ())), default=0)
+        size = _Size(1, max(4, 4 * longest))
+    elif isinstance(kind, dict | list):
+        return _size_of(kind, named)
+    else:
+        size = named.get(str(kind).rpartition(".")[2], _Size())
+    if "name" in schema:
+        # Types of several namespaces may have one name.
+        named[name] = _together([size, named[name]]) if name in named else size
+    return size
+
+
+def _together(sizes: Iterable[_Size]) -> _Size:
+    some = list(sizes)
+    return _Size(min(sum(one.num_fields for one in some), 1 << 40), max((one.bytes_of_byte for one in some), default=4))
 
 
 def _takes_bytes(schema: Any) -> bool:

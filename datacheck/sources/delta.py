@@ -21,6 +21,7 @@ from datacheck.sources.deleted_rows import DeletedRows, decode_z85
 from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import HIVE_NULL, check_members
 from datacheck.sources.folder_recognizers import DELTA_LOG
+from datacheck.sources.json_values import check_values
 from datacheck.sources.logged_table import LoggedTable
 from datacheck.sources.parquet_footer import check_footer
 from datacheck.storage.registry import open_file, storage_of
@@ -158,8 +159,10 @@ def _replay(uri: str, options: ReadOptions) -> _State:
     for name in checkpoints.get(base, ()):
         _apply(state, _checkpoint_actions(posixpath.join(log, name)), options)
     for number in range(base + 1, version + 1):
-        lines = read_bounded(posixpath.join(log, commits[number])).splitlines()
-        actions = [json.loads(line) for line in lines if line.strip()]
+        name = posixpath.join(log, commits[number])
+        content = read_bounded(name)
+        check_values(name, content)
+        actions = [json.loads(line) for line in content.splitlines() if line.strip()]
         # What a commit removes is what was there before it.
         _apply(state, sorted(actions, key=lambda action: "remove" not in action), options)
     state.check()

@@ -77,6 +77,7 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
 
     @functools.wraps(read)
     def wrapped(self: S, unit: WorkUnit) -> Iterator[Batch]:
+        check = _check_of_repeats(unit)
         try:
             for batch in read(self, unit):
                 check_unchanged(unit.uri, unit.fingerprint)
@@ -85,7 +86,7 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
                     batch = batch.with_columns(tuple(replace(column, is_sample=True) for column in batch.columns))
                 if unit.options.look_into and not get_format(self.format).is_sample:
                     batch = with_media(batch)
-                for part in _bounded(batch, unit):
+                for part in _bounded(batch, unit, check):
                     yield _with_partitions(part, unit) if unit.options.partitions and part.counts_rows else part
                 # The next batch takes the memory of this one.
                 del batch, part
@@ -220,9 +221,25 @@ def with_bounded_rows(batches: Iterable[Batch], unit: WorkUnit) -> Iterator[Batc
         yield batch
 
 
-def _bounded(batch: Batch, unit: WorkUnit) -> Iterator[Batch]:
+def _check_of_repeats(unit: WorkUnit) -> Callable[[int], None]:
+    """Raises ``SourceError`` (DC904) once the dictionaries, runs and views of a unit decode to more than the limit, in all.
+
+    Each slice takes little memory, but a small file can have slices without end.
+    """
+    total = 0
+
+    def check(num_bytes: int) -> None:
+        nonlocal total
+        total += num_bytes
+        what = f"decoding its repeated values from row {unit.row_start:,} on"
+        check_bytes(unit.uri, total, unit.options.max_bytes_in_steps, what)
+
+    return check
+
+
+def _bounded(batch: Batch, unit: WorkUnit, check: Callable[[int], None]) -> Iterator[Batch]:
     """The batch in slices whose dictionaries and runs decode to little memory; raises ``SourceError`` (DC904)."""
-    for part in split_decoded(batch, DECODED_BATCH_BYTES):
+    for part in split_decoded(batch, DECODED_BATCH_BYTES, check):
         for column in part.columns if part is not batch else ():
             if part.num_rows == 1 and not isinstance(column.data, np.ndarray):
                 what = f"one value of {plain(repr(column.name))} in row {int(part.file_rows(np.zeros(1, np.int64))[0])}"

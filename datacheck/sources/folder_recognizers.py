@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Sequence
+from typing import Any
 
 from datacheck.errors import SourceError
 from datacheck.sources.dataset_folders import read_bounded
+from datacheck.sources.json_values import load_values
 from datacheck.storage.base import Entry, Storage
 
 DELTA_LOG = "_delta_log"
 DCP_METADATA, DCP_SUFFIX = ".metadata", ".distcp"
 SHARD_INDEX = "index.json"
-MAX_INDEX_BYTES = 64 << 20
+_MAX_INDEX_BYTES = 64 << 20
 ZARR_METADATA = frozenset({"zarr.json", ".zgroup", ".zarray", ".zmetadata"})
 
 
@@ -56,12 +57,18 @@ def is_lance(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
     return folder.lower().endswith(".lance") or any(entry.name == "_versions" and entry.is_folder for entry in entries)
 
 
+def read_index(folder: str) -> Any:
+    """The index of a folder of shards; raises what ``json`` raises, ``OSError`` and, for a bomb, ``SourceError``."""
+    name = posixpath.join(folder, SHARD_INDEX)
+    return load_values(name, read_bounded(name, _MAX_INDEX_BYTES))
+
+
 def is_litdata(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
     """Whether a folder has the index of LitData."""
     if not any(entry.name == SHARD_INDEX and not entry.is_folder for entry in entries):
         return False
     try:
-        record = json.loads(read_bounded(posixpath.join(folder, SHARD_INDEX), MAX_INDEX_BYTES))
+        record = read_index(folder)
     except (SourceError, OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and "chunks" in record and isinstance(record.get("config"), dict)

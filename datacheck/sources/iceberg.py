@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -27,6 +26,7 @@ from datacheck.sources.deleted_rows import DeletedRows
 from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import check_bytes, check_members
 from datacheck.sources.iceberg_equality import ListedFile, deleted_by_value
+from datacheck.sources.json_values import load_values
 from datacheck.sources.logged_table import LoggedTable
 from datacheck.sources.parquet_footer import check_footer
 from datacheck.storage.registry import open_file, storage_of
@@ -171,10 +171,11 @@ def _read_metadata(uri: str) -> dict[str, Any]:
     numbered = sorted((int(match[1]), match[0]) for name in names if (match := _METADATA.fullmatch(name)))
     if not numbered:
         raise log_error(uri, "it has the metadata of an Iceberg table under no known name", _EXPORT)
-    content = read_bounded(posixpath.join(folder, numbered[-1][1]))
+    name = posixpath.join(folder, numbered[-1][1])
+    content = read_bounded(name)
     if content.startswith(b"\x1f\x8b"):
         content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MAX_LOG_BYTES)
-    metadata = json.loads(content)
+    metadata = load_values(name, content)
     if not isinstance(metadata, dict):
         raise ValueError("the metadata is not a JSON object")
     return metadata

@@ -21,9 +21,15 @@ from datacheck.leaves import IntArray
 from datacheck.sources.base import REWRITE_FILE, TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
-from datacheck.sources.json_columns import MAX_KEYS, JsonColumns, TooManyKeysError, TooManyPathsError
+from datacheck.sources.json_columns import (
+    MAX_KEYS,
+    JsonColumns,
+    TooManyKeysError,
+    TooManyPathsError,
+)
 from datacheck.sources.json_keys import duplicate_keys, may_have_duplicates
 from datacheck.sources.json_list import read_elements
+from datacheck.sources.json_values import bytes_of_values
 from datacheck.sources.optional import import_library
 from datacheck.sources.packed import is_packed, open_packed, read_blocks_of
 from datacheck.sources.text_lines import BOM, LineBlock, LineCount, read_lines
@@ -36,8 +42,6 @@ BLOCK_BYTES = 1 << 20
 _COUNT_BYTES = 1 << 18
 #: A longer line is not read, since its values take many times its bytes.
 MAX_LINE_BYTES = 64 << 20
-#: What a value takes as a Python object in a list, and in the columns that are made of it.
-_BYTES_OF_VALUE = 100
 #: Characters of a bad line that are kept.
 MAX_LINE_TEXT = 1000
 #: The name of the values where they are not objects.
@@ -253,7 +257,7 @@ class _Reader:
         """A record, and what is wrong with the line; empty if nothing is."""
         if isinstance(line, str):
             return None, line
-        if len(line) > BLOCK_BYTES and (num_bytes := _bytes_of_values(line)) > self._unit.options.max_bytes_at_once:
+        if len(line) > BLOCK_BYTES and (num_bytes := bytes_of_values(line)) > self._unit.options.max_bytes_at_once:
             return None, f"its values would take about {num_bytes:,} bytes; raise max_expanded_bytes if it is trusted"
         try:
             return self._decode(line), ""
@@ -354,11 +358,6 @@ def _next(batches: Iterator[Batch]) -> Batch | None:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _bytes_of_values(line: bytes) -> int:
-    """About how much memory the values of a line take: a list of empty lists takes many times its text."""
-    return _BYTES_OF_VALUE * sum(map(line.count, (b",", b"[", b"{")))
 
 
 def _shown(line: bytes | str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from datacheck.batch import Column
 from datacheck.sources.json_columns import JsonColumns
+from datacheck.sources.json_values import load_sample
 from datacheck.text import plain
 
 Array = np.ndarray[Any, Any]
@@ -93,12 +93,12 @@ class _Number(Encoding):
 class _Json(Encoding):
     def check(self, data: memoryview) -> None:
         try:
-            json.loads(bytes(data))
+            load_sample(bytes(data))
         except RecursionError:
             raise ValueError("its JSON is nested too deeply") from None
 
     def column(self, name: str, values: Sequence[memoryview]) -> Column:
-        records = [{name: json.loads(bytes(one))} for one in values]
+        records = [{name: load_sample(bytes(one))} for one in values]
         columns = list(JsonColumns({}).of(records, None)) if records else []
         return columns[0] if columns else Column(name, pa.nulls(len(values)))
 

@@ -30,10 +30,10 @@ from datacheck.sources.base import (
     WorkUnit,
     fingerprint_of,
 )
-from datacheck.sources.dataset_folders import log_errors, part_of, read_bounded
+from datacheck.sources.dataset_folders import log_errors, part_of
 from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
-from datacheck.sources.folder_recognizers import MAX_INDEX_BYTES, SHARD_INDEX
+from datacheck.sources.folder_recognizers import SHARD_INDEX, read_index
 from datacheck.sources.sample_encodings import Encoding, litdata_encoding, mds_encoding
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
@@ -89,7 +89,7 @@ class _ShardSource:
     def _described(self, uri: str) -> _Shard:
         folder, name = posixpath.split(uri)
         try:
-            record = json.loads(read_bounded(posixpath.join(folder, SHARD_INDEX), MAX_INDEX_BYTES))
+            record = read_index(folder)
         except FileNotFoundError:
             problem = f"{SHARD_INDEX}, which says what its samples are, is not beside it"
             raise SourceError("DC911", uri, problem, "fetch it, too") from None
@@ -162,7 +162,7 @@ def _leaf_names(spec: Any, number: int) -> list[str]:
 def list_litdata(uri: str, options: ReadOptions) -> list[InputFile]:
     """The chunks that the index of a folder names."""
     with log_errors(uri, "write the dataset again"):
-        record = json.loads(read_bounded(posixpath.join(uri, SHARD_INDEX), MAX_INDEX_BYTES))
+        record = read_index(uri)
         return [InputFile(part_of(uri, chunk["filename"]), options, LitdataSource.format) for chunk in record["chunks"]]
 
 

@@ -20,9 +20,17 @@ from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import BoolArray
 from datacheck.sources.arrays import ArrayLayout, parse_npy_header
-from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.base import (
+    REWRITE_FILE,
+    TARGET_BATCH_BYTES,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    fingerprint_of,
+)
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.sources.json_columns import JsonColumns
+from datacheck.sources.json_values import load_sample
 from datacheck.sources.packed import open_packed
 from datacheck.sources.tar_members import Member, TarProblem, read_members
 from datacheck.text import plain
@@ -222,7 +230,7 @@ _NULL = object()
 
 
 def _json(data: bytes) -> Any:
-    value = json.loads(data)
+    value = load_sample(data)
     if b"\\u" in data:
         json.dumps(value, ensure_ascii=False).encode()
     return _NULL if value is None else value

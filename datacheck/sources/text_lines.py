@@ -45,8 +45,8 @@ class LineBlock:
     def bounds(self) -> tuple[IntArray, IntArray, IntArray]:
         """Where each line that is not blank begins and ends, and its index among all lines."""
         data, starts, stops = np.frombuffer(self.data, np.uint8), self._starts, self._stops
-        keep = np.ones(len(starts), np.bool_)
-        begins_blank = np.flatnonzero((starts == stops) | _BLANK[data[np.minimum(starts, len(data) - 1)]])
+        keep = stops > starts
+        begins_blank = np.flatnonzero(keep & _BLANK[data[np.minimum(starts, len(data) - 1)]])
         for index in begins_blank.tolist():
             keep[index] = bool(self.data[starts[index] : stops[index]].strip())
         return starts[keep], stops[keep], np.flatnonzero(keep)

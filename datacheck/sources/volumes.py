@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import mmap
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -59,12 +60,10 @@ class _VolumeSource:
         raise NotImplementedError
 
 
-def _array(
-    uri: str, options: ReadOptions, name: str, shape: tuple[int, ...], dtype: Any, load: Callable[[], Any]
-) -> NamedArray:
+def _array(uri: str, limit: int, name: str, shape: tuple[int, ...], dtype: Any, load: Callable[[], Any]) -> NamedArray:
     """An array that is loaded as a whole, if it is small enough for that."""
     num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    check_bytes(uri, num_bytes, options.max_bytes_at_once, f"the array {name!r}")
+    check_bytes(uri, num_bytes, limit, f"the array {name!r}")
 
     def read(start: int, count: int) -> Array:
         values = np.asarray(load())
@@ -81,13 +80,16 @@ def _content(uri: str, options: ReadOptions) -> pa.BufferReader:
             size = storage_of(uri).stat(uri, recent=True).fingerprint.size
             check_bytes(uri, size, limit)
             return pa.BufferReader(pa.py_buffer(file.map(0, size) or file.read_at(0, size)))
+    # The arrays are made beside it.
+    limit //= 2
+    # Takes no more memory than is written to it, and is never copied, as a buffer that grows is.
+    content = mmap.mmap(-1, limit + 1)
     with open_packed(uri, options) as stream:
-        content = pa.BufferOutputStream()
         # A read of the limit would make a buffer of its size.
         while content.tell() <= limit and (more := stream.read(min(_STEP_BYTES, limit + 1 - content.tell()))):
             content.write(more)
     check_bytes(uri, content.tell(), limit)
-    return pa.BufferReader(content.getvalue())
+    return pa.BufferReader(pa.py_buffer(memoryview(content)[: content.tell()]))
 
 
 class NiftiSource(_VolumeSource):
@@ -125,9 +127,10 @@ class NiftiSource(_VolumeSource):
             problem = f"its header says {said:,} bytes of voxels, but there are {max(there, 0):,}"
             raise SourceError("DC901", uri, problem, "it is truncated: fetch it again")
         affine = np.asarray(image.affine, np.float64)
+        limit = options.max_bytes_at_once - (stream.size() if is_packed(uri) else 0)
         return [
-            _array(uri, options, "values", shape, dtype, partial(_scaled, stored, dtype)),
-            _array(uri, options, "affine", affine.shape, affine.dtype, lambda: affine),
+            _array(uri, limit, "values", shape, dtype, partial(_scaled, stored, dtype)),
+            _array(uri, limit, "affine", affine.shape, affine.dtype, lambda: affine),
         ]
 
 
@@ -166,7 +169,7 @@ class DicomSource(_VolumeSource):
         check_bytes(uri, math.prod(shape) * 8, options.max_bytes_at_once, "its pixels")
         scale = np.float64(1 if slope is None else slope), np.float64(intercept or 0)
         load = functools.cache(partial(_pixels, uri, dataset, shape, scale if is_scaled else None))
-        return [_array(uri, options, "pixels", shape, np.float64, load)]
+        return [_array(uri, options.max_bytes_at_once, "pixels", shape, np.float64, load)]
 
 
 def _pixels(uri: str, dataset: Any, shape: tuple[int, ...], scale: tuple[Any, Any] | None) -> Array:
@@ -225,7 +228,7 @@ class ExrSource(_VolumeSource):
                 arrays.append(NamedArray(name, shape, np.dtype(np.float32), np.zeros, problem=problem))
                 continue
             pixels = partial(_pixels_of, load, number, channel)
-            arrays.append(_array(uri, options, name, shape, np.float32, pixels))
+            arrays.append(_array(uri, options.max_bytes_at_once, name, shape, np.float32, pixels))
         return arrays
 
 

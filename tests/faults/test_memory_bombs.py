@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +230,94 @@ def test_no_file_takes_more_than_a_gibibyte(
     assert set(found) == codes
     assert num_rows > 0 or codes
     assert peak < MAX_PEAK_MIB
+
+
+def _arrow_views_in_lists(path: Path) -> None:
+    """100 GB of text by 100,000 views of one."""
+    view, text = pa.array([LONG], pa.string_view()).buffers()[1:]
+    views = pa.Array.from_buffers(pa.string_view(), 100_000, [None, pa.py_buffer(bytes(view)[:16] * 100_000), text])
+    _write_arrow(path, pa.ListArray.from_arrays(pa.array(np.arange(0, 100_001, 10), pa.int32()), views))
+
+
+def _arrow_dictionary_without_end(path: Path) -> None:
+    _write_arrow(path, pa.DictionaryArray.from_arrays(pa.array(np.zeros(1 << 17, "i1")), pa.array([LONG])))
+
+
+def _arrow_list_views_without_end(path: Path) -> None:
+    starts, sizes = np.zeros(1 << 17, "i4"), np.full(1 << 17, 1 << 18, "i4")
+    values = pa.array(np.zeros(1 << 18, "f4"))
+    _write_arrow(path, pa.ListViewArray.from_arrays(pa.array(starts), pa.array(sizes), values))
+
+
+def _write_avro(path: Path, schema: dict[str, object], num_records: int, data: bytes) -> None:
+    pytest.importorskip("fastavro")
+    text = json.dumps(schema).encode()
+    header = b"Obj\x01" + _varint(2) + _varint(22) + b"avro.schema" + _varint(2 * len(text)) + text + b"\0" + b"s" * 16
+    path.write_bytes(header + _varint(2 * num_records) + _varint(2 * len(data)) + data + b"s" * 16)
+
+
+def _avro_fields_without_end(path: Path) -> None:
+    """24 types, each of which holds the one before twice."""
+    kind: dict[str, object] = {"type": "record", "name": "r0", "fields": [{"name": "a", "type": "null"}]}
+    for number in range(1, 24):
+        fields = [{"name": "a", "type": kind}, {"name": "b", "type": f"r{number - 1}"}]
+        kind = {"type": "record", "name": f"r{number}", "fields": fields}
+    _write_avro(path, kind, 1, b"\0")
+
+
+def _avro_of_a_long_symbol(path: Path) -> None:
+    kind = {"type": "enum", "name": "e", "symbols": ["x" * (1 << 20)]}
+    _write_avro(path, {"type": "record", "name": "r", "fields": [{"name": "a", "type": kind}]}, 4096, bytes(4096))
+
+
+def _avro_of_short_items(path: Path) -> None:
+    fields = [{"name": "a", "type": {"type": "array", "items": ["null", "long"]}}]
+    num_items = 12 << 20
+    _write_avro(
+        path, {"type": "record", "name": "r", "fields": fields}, 1, _varint(2 * num_items) + bytes(num_items + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [
+        pytest.param(".arrow", _arrow_views_in_lists, id="views in lists"),
+        pytest.param(".arrow", _arrow_dictionary_without_end, id="dictionary"),
+        pytest.param(".arrow", _arrow_list_views_without_end, id="lists that overlap"),
+        pytest.param(".avro", _avro_fields_without_end, id="types of types"),
+        pytest.param(".avro", _avro_of_a_long_symbol, id="a long symbol"),
+        pytest.param(".avro", _avro_of_short_items, id="short items"),
+    ],
+)
+def test_what_would_decode_to_far_too_much_is_refused(
+    suffix: str, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write(tmp_path / f"x{suffix}")
+    (finding,) = datacheck.scan(tmp_path / f"x{suffix}").findings
+    assert finding.code == "DC904"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("x.tar", "DC601"), ("_delta_log/00000000000000000000.json", "DC904"), ("metadata/v1.metadata.json", "DC904")],
+)
+def test_lists_of_empty_lists_are_refused_before_they_are_parsed(
+    name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.json_values.MAX_BYTES_AT_ONCE", 1 << 20)
+    text = b'{"a": [' + b"[]," * 6000 + b"[]]}"
+    path = tmp_path / "table" / name
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".tar":
+        with tarfile.open(path, "w") as archive:
+            member = tarfile.TarInfo("0.json")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    else:
+        path.write_bytes(text)
+    (finding,) = datacheck.scan(path if path.suffix == ".tar" else tmp_path / "table").findings
+    assert finding.code == code
+    assert "its values would take about 1,200," in finding.message
 
 
 @pytest.mark.slow
