@@ -41,6 +41,8 @@ from datacheck.text import plain
 _HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "md5", "blake2b", "blake2s")
 #: What the index says about the fields of a shard.
 MDS_LAYOUT = ("column_names", "column_encodings", "column_sizes")
+#: Samples of no bytes take memory, too.
+_MAX_BATCH_SAMPLES = 1 << 16
 _CODECS = {".zstd": "zstd", ".gz": "gzip"}
 
 
@@ -215,7 +217,7 @@ class _Samples:
         fields = [(index, one) for index, one in enumerate(self._shard.fields) if wanted is None or one.name in wanted]
         while start < self._shard.num_samples or start == 0:
             stop = int(np.searchsorted(self._offsets, self._offsets[start] + TARGET_BATCH_BYTES))
-            stop = max(start + 1, min(stop, self._shard.num_samples))
+            stop = max(start + 1, min(stop, self._shard.num_samples, start + _MAX_BATCH_SAMPLES))
             yield self._batch(start, min(stop, self._shard.num_samples), fields)
             start = stop
 

@@ -17,6 +17,7 @@ from source_files import inspect, read_batches
 
 import datacheck
 from datacheck.errors import OutputError
+from datacheck.sources import ReadOptions, get_source
 
 NAN = np.nan
 
@@ -117,6 +118,15 @@ def test_a_compressed_shard_is_read_and_a_bomb_is_not(tmp_path: Path) -> None:
     assert found(folder) == [("DC101", "x", 1)]
     (folder / "shard.00000.mds.zstd").write_bytes(pa.compress(bytes(1 << 20), "zstd", asbytes=True))
     assert [code for code, *_ in found(folder)] == ["DC901"]
+
+
+def test_samples_of_no_bytes_are_read_in_batches_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.sample_shards._MAX_BATCH_SAMPLES", 4)
+    folder = write_mds(tmp_path / "m", {"t": "str"}, [[b""]] * 10)
+    (unit,) = get_source("mds").inspect(str(folder / "shard.00000.mds"), ReadOptions()).units
+    assert [batch.num_rows for batch in get_source("mds").read(unit)] == [4, 4, 2]
 
 
 @pytest.mark.parametrize("missing", ["index.json", "shard.00000.mds"])
