@@ -67,6 +67,15 @@ BIT_FORMATS: dict[str, BitFormat] = {
 }
 
 
+def keep_freed_memory(num_bytes: int = 4 << 20) -> None:
+    """Let the C library keep up to twice ``num_bytes`` of what is freed, at most 32 MiB, for what is allocated next.
+
+    Otherwise glibc returns larger arrays to the system, which clears every page before its next use: that can take as long as
+    the work itself. It keeps as much as was once allocated, though never touched (``M_MMAP_THRESHOLD`` of mallopt(3)).
+    """
+    np.empty(num_bytes, np.uint8)
+
+
 def _bits(values: Array, form: BitFormat) -> Array:
     return _native(values).view(form.storage)
 

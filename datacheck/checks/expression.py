@@ -13,7 +13,7 @@ from datacheck.checks.expression_columns import Data, find_column, show_value, w
 from datacheck.errors import nearest_name
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS
-from datacheck.numerics import to_float
+from datacheck.numerics import keep_freed_memory, to_float
 from datacheck.schema.evaluate import evaluate
 from datacheck.schema.field_parts import NAMELESS
 from datacheck.schema.model import Expression, Schema
@@ -95,9 +95,7 @@ class ExpressionCheck:
             name: _operand(column, self._format_of(name, column, dtypes.get(name))) for name, column in data.items()
         }
         num_rows = batch.num_rows
-        # The C library returns freed memory to the system, which clears every page before the next block can use it: twice
-        # the time of a rule. It keeps as much as was once allocated, though never touched.
-        np.empty(_KEPT_BYTES, np.uint8)
+        keep_freed_memory(_KEPT_BYTES)
         truth, known = np.empty(num_rows, np.bool_), np.empty(num_rows, np.bool_)
         for rows in _blocks(columns.values(), num_rows):
             part = {name: column.cut(rows.start, rows.stop) for name, column in columns.items()}

@@ -179,7 +179,7 @@ def _count_lines(uri: str) -> Iterator[LineCount]:
     """The lines of a plain file, in parts of about ``TARGET_UNIT_BYTES`` that end with a line."""
     with open_file(uri) as file:
         count = LineCount()
-        for block in read_lines(read_blocks_of(file, -1, _COUNT_BYTES), 1, MAX_LINE_BYTES):
+        for block in read_lines(read_blocks_of(file, -1, min(_COUNT_BYTES, BLOCK_BYTES)), 1, MAX_LINE_BYTES):
             count = count.plus(block)
             if count.num_bytes >= TARGET_UNIT_BYTES:
                 yield count

@@ -6,7 +6,7 @@ a batch, which is verified byte by byte, values lie at the same places in each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from datacheck.sources.protobuf_wire import read_varint
 _KINDS = {1: "bytes_list", 2: "float_list", 3: "int64_list"}
 _BYTES = 2
 _CONTINUES = 0x80
+#: Records from this size on are compared and copied one by one: stacking them first would copy every value twice.
+_LARGE_RECORD = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,16 @@ def read_by_template(records: Sequence[bytes]) -> dict[str, FixedFeature] | None
         places = dict(_places(records[0]))
     except (ValueError, IndexError):
         return None
-    rows = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), length)
+    stack = _stack_of_large if length >= _LARGE_RECORD else _stack_of_small(records)
     start = 0
-    for _, first, stop in sorted(places.values(), key=lambda place: place[1]):
-        if not (rows[:, start:first] == rows[0, start:first]).all():
+    for first, stop in [*sorted(place[1:] for place in places.values()), (length, length)]:
+        between = stack(records, start, first)
+        if not (between == between[0]).all():
             return None
         start = stop
-    if not (rows[:, start:] == rows[0, start:]).all():
-        return None
     found = {}
     for name, (kind, first, stop) in places.items():
-        values = np.ascontiguousarray(rows[:, first:stop])
+        values = stack(records, first, stop)
         if kind == "float_list":
             values = values.view("<f4")
         elif kind == "int64_list":
@@ -55,6 +56,18 @@ def read_by_template(records: Sequence[bytes]) -> dict[str, FixedFeature] | None
             values = values.astype(np.int64)
         found[name] = FixedFeature(kind, values)
     return found
+
+
+def _stack_of_large(records: Sequence[bytes], start: int, stop: int) -> np.ndarray[Any, Any]:
+    """The bytes from ``start`` to ``stop`` of each record, ``(records, bytes)``."""
+    parts = b"".join([memoryview(record)[start:stop] for record in records])
+    return np.frombuffer(parts, np.uint8).reshape(len(records), stop - start)
+
+
+def _stack_of_small(records: Sequence[bytes]) -> Callable[[Sequence[bytes], int, int], np.ndarray[Any, Any]]:
+    """As :func:`_stack_of_large`, from all bytes of all records together."""
+    rows = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1)
+    return lambda _, start, stop: np.ascontiguousarray(rows[:, start:stop])
 
 
 def _places(record: bytes) -> Iterator[tuple[str, tuple[str, int, int]]]:

@@ -24,6 +24,7 @@ from datacheck.jobs.units.row_labels import RowLabels, label_rows
 from datacheck.jobs.units.row_rules import RuleKey, Settled, leave_open, settled_rules
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
+from datacheck.numerics import keep_freed_memory
 from datacheck.sources import get_source
 
 
@@ -63,6 +64,7 @@ class LabelledBatch:
 def label_unit(task: UnitTask, plan: UnitPlan) -> Iterator[LabelledBatch]:
     """Read a unit and label its batches. Raises ``SourceError``."""
     rules: ResolvedRules | None = None
+    keep_freed_memory()
     checker = Checker(plan.checks, with_rows=True)
     for batch in get_source(task.unit.format).read(task.unit):
         coerced = coerce_batch(batch, plan.schema)

@@ -22,6 +22,7 @@ from datacheck.hashing.key_files import KeyFile
 from datacheck.hashing.keys import KeyHashes, hash_unique_keys
 from datacheck.jobs.split_names import split_of
 from datacheck.jobs.units.proofs import Proofs, can_prove
+from datacheck.numerics import keep_freed_memory
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
@@ -171,6 +172,7 @@ def part_of(uri: str, split: str | None = None) -> Part:
 
 def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file: WholeFile | None = None) -> UnitScan:
     """Check the batches of one unit, in the order of the rows; with ``whole_file`` they are all of their file."""
+    keep_freed_memory()
     checker = Checker(rules)
     dataset = start_dataset(rules.schema, uri)
     findings: list[Finding] = []
