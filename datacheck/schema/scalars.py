@@ -43,7 +43,7 @@ def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa
             return pa.scalar(number, pa.uint64()) if 0 < number < 2**64 else pa.scalar(float(number))
         return pa.scalar(number)
     if types.is_binary(arrow_type) or types.is_large_binary(arrow_type) or types.is_binary_view(arrow_type):
-        decoded = "images are compared once decoded, as array files (.npy) or as samples of a SafeDataset"
+        decoded = "the field image.distinct has the pixels of images that are masks"
         raise ValueError(f"the values are bytes, and {value!r} is not; {decoded}")
     raise ValueError(f"values of {arrow_type} cannot be compared with {value!r}")
 

@@ -57,7 +57,7 @@ def examine_audio(data: Any) -> Examined:
         faults.append(("DC605", f"no sample is above {peak:.2g} of full scale"))
     elif num_clipped > num_samples * _CLIPPED_SHARE and (not is_float or peak > 1):
         faults.append(("DC606", f"{num_clipped:,} of {num_samples:,} samples are at or beyond full scale"))
-    return Examined(facts, faults, values)
+    return Examined(facts, faults, {} if values is None else {"values": values})
 
 
 def decode_audio(data: Any) -> np.ndarray[Any, Any]:

@@ -15,9 +15,10 @@ MAX_DECODED_BYTES = 256 << 20
 class Examined:
     """Facts by name, and faults as (code, detail).
 
-    ``values`` are the samples or pixels of one that stores floating-point numbers.
+    ``lists`` has several numbers of one: its samples or pixels (``values``), if it stores floating-point numbers, and the
+    different pixels (``distinct``) of an image that may be a mask.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
-    values: np.ndarray[Any, Any] | None = None
+    lists: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)

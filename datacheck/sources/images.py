@@ -59,10 +59,19 @@ def examine_image(data: Any) -> Examined:
         if image.format == "TIFF" and (num_stored := _num_stored(image)) < image.width * image.height:
             raise ValueError(f"only {num_stored:,} of its {image.width * image.height:,} pixels are stored")
         image.load()
-        values = np.asarray(image) if image.mode == "F" else None
+        lists = {"values": np.asarray(image)} if image.mode == "F" else _distinct(image)
         faults = [("DC603", "every pixel has the same color")] if _is_one_color(image) else []
         _decode_frames(image)
-        return Examined(facts, faults, values)
+        return Examined(facts, faults, lists)
+
+
+def _distinct(image: Image.Image) -> dict[str, np.ndarray[Any, Any]]:
+    """The different pixels of an image that may be a mask of classes: one band of integers, compressed without loss."""
+    if image.format in ("JPEG", "WEBP"):
+        return {}
+    if image.mode in ("L", "P"):
+        return {"distinct": np.flatnonzero(image.histogram())}
+    return {"distinct": np.unique(np.asarray(image)).astype(np.int64)} if image.mode in ("1", "I", "I;16") else {}
 
 
 def _float_pages(data: Any) -> list[Any]:
@@ -98,7 +107,7 @@ def _examine_float_tiff(pages: list[Any]) -> Examined:
             raise ValueError(f"only {num_stored:,} of its {number:,} strips are stored")
     values = np.concatenate([_without_nodata(page).reshape(-1) for page in pages])
     is_one = len(values) > 1 and bool((values == values[0]).all())
-    return Examined(facts, [("DC603", "every pixel has the same value")] if is_one else [], values)
+    return Examined(facts, [("DC603", "every pixel has the same value")] if is_one else [], {"values": values})
 
 
 def _without_nodata(page: Any) -> np.ndarray[Any, Any]:

@@ -211,18 +211,20 @@ def _columns(name: str, examined: Sequence[Examined | None]) -> Iterator[Column]
     for fact in facts:
         values = [None if one is None else one.facts.get(fact) for one in examined]
         yield _column(f"{name}.{fact}", values)
-    if any(one is not None and one.values is not None for one in examined):
-        flat = [None if one is None or one.values is None else one.values for one in examined]
-        absent = np.array([value is None for value in flat], np.bool_)
-        lengths = [0 if value is None else value.size for value in flat]
-        parts = [value.reshape(-1) for value in flat if value is not None]
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        inner = pa.Array.from_buffers(pa.float32(), len(joined), [None, pa.py_buffer(joined)])
-        offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-        kind = pa.large_list(pa.float32())
-        data = pa.Array.from_buffers(kind, len(flat), [_bitmap(~absent), offsets], children=[inner])
-        path = f"{name}.values"
-        yield Column(path, data, absent={path: absent} if absent.any() else None, derived=True)
+    for label in dict.fromkeys(label for one in examined if one is not None for label in one.lists):
+        yield _lists_column(f"{name}.{label}", [None if one is None else one.lists.get(label) for one in examined])
+
+
+def _lists_column(path: str, values: list[np.ndarray[Any, Any] | None]) -> Column:
+    absent = np.array([value is None for value in values], np.bool_)
+    lengths = [0 if value is None else value.size for value in values]
+    parts = [value.reshape(-1) for value in values if value is not None]
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    item = pa.from_numpy_dtype(joined.dtype)
+    inner = pa.Array.from_buffers(item, len(joined), [None, pa.py_buffer(joined)])
+    offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    data = pa.Array.from_buffers(pa.large_list(item), len(values), [_bitmap(~absent), offsets], children=[inner])
+    return Column(path, data, absent={path: absent} if absent.any() else None, derived=True)
 
 
 def _column(path: str, values: list[Any]) -> Column:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Column, Fault
 from datacheck.leaves import IntArray
+from datacheck.sources.protobuf_wire import fields_of
 from datacheck.sources.tf_template import FixedFeature, read_by_template
 
 _NUMPY: dict[str, np.dtype[Any]] = {"float_list": np.dtype(np.float32), "int64_list": np.dtype(np.int64)}
@@ -89,21 +91,56 @@ class Layout:
     scalars: frozenset[str] = frozenset()
 
 
+#: What a message, or a value of bytes, takes in memory.
+_BYTES_OF_OBJECT = 200
+_Nested: TypeAlias = "Mapping[int, _Nested]"
+#: The messages in an example by the numbers of their fields; other fields are values.
+_NUMBERS: _Nested = {}
+_FEATURE: _Nested = {1: {}, 2: _NUMBERS, 3: _NUMBERS}
+_FEATURES: _Nested = {1: {2: _FEATURE}}
+_EXAMPLE: _Nested = {1: _FEATURES, 2: {1: {2: {1: _FEATURE}}}}
+
+
 def layout_of(records: Sequence[bytes]) -> Layout:
     """The layout of a file by its first records."""
-    parsed = [_parse(record, sequence_class()) for record in records]
-    if not parsed or not any(
-        one is not None and (one.context.feature or one.feature_lists.feature_list) for one in parsed
-    ):
-        return Layout(is_opaque=bool(parsed))
-    is_sequence = any(one is not None and one.feature_lists.feature_list for one in parsed)
+    has_features = is_sequence = False
     scalars: dict[str, bool] = {}
-    for one in parsed:
-        for name, feature in one.context.feature.items() if one is not None else ():
+    for record in records:
+        parsed = _parse(record, sequence_class())
+        if parsed is None:
+            continue
+        is_sequence = is_sequence or bool(parsed.feature_lists.feature_list)
+        has_features = has_features or is_sequence or bool(parsed.context.feature)
+        for name, feature in parsed.context.feature.items():
             kind = feature.WhichOneof("kind")
             size = len(getattr(feature, kind).value) if kind else 0
             scalars[name] = scalars.get(name, True) and size == 1
+    if not has_features:
+        return Layout(is_opaque=bool(records))
     return Layout(is_sequence, False, frozenset(name for name, is_scalar in scalars.items() if is_scalar))
+
+
+def parsed_size(record: bytes, limit: int) -> int:
+    """About the bytes that a record takes once it is parsed, counted until they exceed ``limit``; without parsing it.
+
+    A feature without values has six bytes in a file and hundreds in memory, a value of ``bytes`` two and a hundred.
+    """
+    with suppress(ValueError):  # it will be found damaged
+        return len(record) + _parsed_size(memoryview(record), _EXAMPLE, limit)
+    return len(record)
+
+
+def _parsed_size(message: memoryview, nested: _Nested, limit: int) -> int:
+    size = 0
+    for number, value in fields_of(message):
+        size += _BYTES_OF_OBJECT
+        inner = nested.get(number)
+        if inner is not None and isinstance(value, memoryview):
+            # A number has one byte at least.
+            size += 8 * len(value) if inner is _NUMBERS else _parsed_size(value, inner, limit - size)
+        if size > limit:
+            break
+    return size
 
 
 def _parse(record: bytes, kind: Any) -> Any:

@@ -24,10 +24,15 @@ from datacheck.sources.base import (
     WorkUnit,
     fingerprint_of,
 )
-from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import (
+    check_bytes,
+    check_members,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.sources.optional import import_library
 from datacheck.sources.packed import ByteStream, is_packed, open_packed
-from datacheck.sources.tf_example import ExampleColumns, Layout, layout_of
+from datacheck.sources.tf_example import ExampleColumns, Layout, layout_of, parsed_size
 from datacheck.storage.base import Fingerprint
 
 #: The column of records that are no ``tf.train.Example``.
@@ -35,6 +40,8 @@ OPAQUE = "record"
 #: How many records tell which features have one value each: fewer where they are large.
 _NUM_FIRST, _LEAST_FIRST, _FIRST_BYTES = 256, 32, 8 << 20
 _MAX_BATCH_RECORDS = 8192
+#: Whether a record of this size can be parsed is looked at before it is; a smaller one takes some megabytes at most.
+_LARGE_RECORD = 1 << 16
 #: Records of this size, and what is made of them, go to memory that the batch before has used; larger ones to new pages.
 _BATCH_BYTES = 1 << 20
 _HEADER = struct.Struct("<QI")
@@ -143,6 +150,8 @@ class _Records:
                 check_bytes(self.uri, length, limit, f"the record at byte {self.at:,}")
             # Apart, so that nothing is copied.
             data, checksum = read(length), read(4)
+            if length > _LARGE_RECORD:
+                check_bytes(self.uri, parsed_size(data, limit), limit, f"the record at byte {self.at:,}, parsed,")
             if len(data) < length or len(checksum) < 4:
                 raise self._cut(f"inside the record at byte {self.at:,}")
             problem = ""
@@ -194,6 +203,7 @@ def _runs(records: _Records, size: int) -> Iterator[tuple[int, int | None, int, 
 def _batches(unit: WorkUnit, layout: Layout, records: Iterator[tuple[_Frame, str]]) -> Iterator[Batch]:
     pending = _Pending(unit, layout, unit.row_start)
     yielded, limit = False, min(TARGET_BATCH_BYTES, _BATCH_BYTES)
+    names: set[str | None] = set()
     try:
         for frame, problem in records:
             if problem:
@@ -201,8 +211,13 @@ def _batches(unit: WorkUnit, layout: Layout, records: Iterator[tuple[_Frame, str
             pending.frames.append(frame)
             pending.num_bytes += len(frame[1]) + 16
             if pending.num_bytes >= limit or len(pending.frames) >= _MAX_BATCH_RECORDS:
-                yield pending.batch()
+                batch = pending.batch()
+                names |= {column.name for column in batch.columns}
+                # A column of many files is at most one of some thousands; one for each record fills the memory.
+                check_members(unit.uri, len(names), unit.options.max_members // 10, "features")
+                yield batch
                 yielded = True
+                del batch
                 pending = _Pending(unit, layout, pending.row + len(pending.frames))
     except SourceError as error:
         if not unit.options.keep_going:

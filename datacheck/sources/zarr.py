@@ -175,9 +175,10 @@ def _array(uri: str, name: str, array: Any, options: ReadOptions) -> NamedArray:
 
 
 def _problem(array: Any, chunks: tuple[int, ...], dtype: np.dtype[Any], options: ReadOptions) -> str:
-    num_bytes = math.prod(map(int, array.chunks)) * dtype.itemsize
-    if max(num_bytes, math.prod(chunks) * dtype.itemsize) > options.max_bytes_at_once:
-        return f"one of its chunks would take {num_bytes:,} bytes, more than {options.max_bytes_at_once:,}"
+    # A chunk is decoded into memory, and copied from there.
+    num_bytes = 2 * max(math.prod(map(int, array.chunks)), math.prod(chunks)) * dtype.itemsize
+    if num_bytes > options.max_bytes_at_once:
+        return f"decoding one of its chunks would take {num_bytes:,} bytes, more than {options.max_bytes_at_once:,}"
     if array.shards is not None:
         used = [type(codec).__name__ for codec in array.metadata.codecs[0].index_codecs]
         if used != ["BytesCodec", "Crc32cCodec"]:

@@ -64,7 +64,7 @@ def test_a_value_becomes_a_scalar_of_the_type(value: Any, arrow_type: pa.DataTyp
         (3, pa.string(), "is not a string"),
         (1, pa.bool_(), "not true or false"),
         (1, pa.list_(pa.int8()), "cannot be compared"),
-        ("a", pa.binary(), "the values are bytes, .* once decoded, as array files .* or as samples of a SafeDataset"),
+        ("a", pa.binary(), "the values are bytes, .* the field image.distinct has the pixels of images that are masks"),
     ],
     ids=str,
 )

@@ -330,3 +330,32 @@ def test_a_missing_library_is_a_finding_that_says_what_to_install(
 
 def image_bytes_without_pillow() -> bytes:
     return b"\xff\xd8\xff\xe0" + bytes(20)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("L", "png"), ("P", "png"), ("1", "png"), ("I;16", "png"), ("L", "bmp"), ("I", "tif")],
+)
+def test_a_schema_says_which_classes_a_mask_may_have(mode: str, suffix: str, tmp_path: Path) -> None:
+    dtype = {"1": np.bool_, "I;16": np.uint16, "I": np.int32}.get(mode, np.uint8)
+    classes = np.array([0, 1] if mode == "1" else [0, 1, 255])
+    for index in range(4):
+        pixels = RANDOM.choice(classes, (9, 7)).astype(dtype)
+        pixels[0, : len(classes)] = classes
+        if index == 2 and mode != "1":
+            pixels[3, 3] = 7
+        image = Image.fromarray(pixels)
+        if mode == "P":
+            image = image.convert("L")
+            image.putpalette([value for gray in range(256) for value in (gray, 255 - gray, 7)])
+        image.save(tmp_path / f"{index}.{suffix}")
+    schema = {"version": 1, "fields": {"image.distinct": {"dtype": "int64", "isin": classes.tolist()}}}
+    report = datacheck.scan(tmp_path, schema)
+    bad = [(one.code, one.field, one.uri.endswith(f"2.{suffix}"), one.examples[0].value) for one in report.findings]
+    assert bad == ([] if mode == "1" else [("DC205", "image.distinct[]", True, "7")])
+
+
+def test_photos_have_no_list_of_pixels(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(image_bytes())
+    (tmp_path / "b.png").write_bytes(image_bytes("PNG"))
+    assert "image.distinct" not in datacheck.infer(tmp_path).fields

@@ -280,3 +280,33 @@ def test_a_damaged_record_among_equal_ones_is_seen(at: int) -> None:
     at %= len(whole[0])
     whole[3] = whole[3][:at] + bytes([whole[3][at] ^ 0x90]) + whole[3][at + 1 :]
     assert built(whole, at_once=True) == built(whole, at_once=False)
+
+
+@pytest.mark.parametrize("kind", ["features", "values of bytes"])
+def test_a_record_that_would_take_much_more_once_it_is_parsed_is_refused_before_it_is(
+    kind: str, tmp_path: Path
+) -> None:
+    record = example(**{f"f{index}": b"" for index in range(9000)} if kind == "features" else {"f": [b""] * 50_000})
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(tfrecord_bytes([record]))
+    assert len(record) < 1 << 19
+    (finding,) = datacheck.scan(path, options=ReadOptions(max_expanded_bytes=1 << 20)).findings
+    assert finding.code == "DC904"
+    assert "the record at byte 0, parsed, would take" in finding.message
+    assert found(path, options=ReadOptions(max_expanded_bytes=1 << 26)) == []
+
+
+def test_a_large_record_of_numbers_is_no_more_than_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(tfrecord_bytes([example(x=np.ones(100_000, np.float32), y=b"\0" * 100_000)]))
+    assert [code for code, _, _ in found(path, options=ReadOptions(max_expanded_bytes=5 << 20))] == ["DC008"]
+
+
+def test_features_of_every_record_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(tfrecord_bytes([example(**{f"f{index}": 1.0}) for index in range(300)]))
+    shrink_units(monkeypatch, 1 << 20, 256)
+    report = datacheck.scan(path, options=ReadOptions(max_members=1000))
+    (finding,) = [one for one in report.findings if one.code == "DC904"]
+    assert "it has more than 100 features" in finding.message
+    assert "DC904" not in {code for code, _, _ in found(path)}
