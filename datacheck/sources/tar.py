@@ -28,7 +28,7 @@ from datacheck.sources.base import (
     WorkUnit,
     fingerprint_of,
 )
-from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import check_members, translate_inspect_errors, translate_read_errors
 from datacheck.sources.json_columns import JsonColumns
 from datacheck.sources.json_values import load_sample
 from datacheck.sources.packed import open_packed
@@ -154,6 +154,9 @@ def _problem(unit: WorkUnit, found: TarProblem) -> SourceError:
 def _batch(samples: list[_Sample], row: int, unit: WorkUnit, problems: list[SourceError]) -> Batch:
     wanted = unit.options.columns
     suffixes = dict.fromkeys(suffix for sample in samples for suffix in sample.members)
+    # Every suffix is a column, with a value for every sample.
+    what = f"suffixes in {len(samples):,} samples (a suffix begins at the first dot of a name)"
+    check_members(unit.uri, len(suffixes), unit.options.max_members // 100, what)
     keys = [sample.key.encode("utf-8", "replace").decode() for sample in samples]
     columns = [Column(KEY, _texts(list(keys)))] if samples else []
     found = [(index, *fault) for index, sample in enumerate(samples) for fault in sample.faults]

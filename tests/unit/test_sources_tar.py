@@ -342,3 +342,12 @@ def test_a_finding_names_the_sample_and_its_member(tmp_path: Path) -> None:
         f"1 of 12 values are NaN in 'meta.json.score' ({path}, row 5, member train/n05.meta.json)",
     ]
     assert datacheck.Report.from_dict(report.to_dict()).findings == report.findings
+
+
+def test_suffixes_of_every_sample_are_refused_as_names_with_dots(tmp_path: Path) -> None:
+    members = [(f"{index:04d}.{index}.txt", b"a") for index in range(1200)]
+    (finding,) = datacheck.scan(save(tmp_path / "a.tar", tar_bytes(members))).findings
+    assert finding.code == "DC904"
+    assert "1,000 suffixes in 1,200 samples (a suffix begins at the first dot of a name)" in finding.message
+    report = datacheck.scan(save(tmp_path / "b.tar", tar_bytes(members[:900])))
+    assert "DC904" not in {one.code for one in report.findings}
