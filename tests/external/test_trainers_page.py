@@ -59,7 +59,8 @@ def test_each_example_runs_and_its_guard_skips_the_one_bad_step(name: str, tmp_p
         port = str(free.getsockname()[1])
     # What torchrun gives to the only rank.
     rank = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": "0", "WORLD_SIZE": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    environment = {**os.environ, **(rank if name == "distributed" else {})}
+    # Tests beside this one may have a Ray cluster, which an example would join.
+    environment = {**os.environ, "RAY_ADDRESS": "local", **(rank if name == "distributed" else {})}
     done = subprocess.run(
         [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
     )
