@@ -43,7 +43,7 @@ _MAX_BATCH_RECORDS = 8192
 #: Whether a record of this size can be parsed is looked at before it is; a smaller one takes some megabytes at most.
 _LARGE_RECORD = 1 << 16
 #: Records of this size, and what is made of them, go to memory that the batch before has used; larger ones to new pages.
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 2 << 20
 _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
 
