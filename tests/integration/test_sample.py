@@ -51,8 +51,10 @@ def test_the_same_units_whatever_runs_them(folder: Path) -> None:
 def test_a_sample_counts_only_what_it_read(folder: Path) -> None:
     report = datacheck.scan(folder, sample=0.1)
     errors = [finding for finding in report.findings if finding.is_error]
-    assert len(errors) == report.num_files == 5
-    assert {finding.num_checked for finding in errors} <= {100, 1 << 24}
+    # Which units are chosen depends on the folder: both of the large file may be among the five.
+    assert len(errors) == report.num_files
+    assert report.num_files in (4, 5)
+    assert {finding.num_checked for finding in errors} <= {100, 1 << 24, 1 << 25}
     note = next(finding for finding in report.findings if finding.code == "DC916")
     assert (note.num_violations, note.num_checked) == (37, 42)
     assert "5 of 42 units" in report.to_text().splitlines()[-1]
