@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import click
 from click.shell_completion import CompletionItem
@@ -102,12 +102,10 @@ def parameters_of(command: Callable[..., Any]) -> list[click.Parameter]:
 
 
 def _parameter(name: str, hint: Any, default: Any) -> click.Parameter:
-    if get_origin(hint) in (Union, types.UnionType):  # a default of None
-        hint = next(one for one in get_args(hint) if one is not type(None))
     if get_origin(hint) is not Annotated:
         raise TypeError(f"the parameter {name!r} of a command declares no option or argument")
     kind, declared = get_args(hint)
-    if get_origin(kind) in (Union, types.UnionType):
+    if get_origin(kind) is types.UnionType:
         kind = next(one for one in get_args(kind) if one is not type(None))
     is_list = get_origin(kind) is list
     item = get_args(kind)[0] if is_list else kind
@@ -126,9 +124,15 @@ def _parameter(name: str, hint: Any, default: Any) -> click.Parameter:
         made.help, made.default_text = declared.text, declared.default
         return made
     names = declared.names or (f"--{name.replace('_', '-')}",)
-    if kind is bool:
-        settings |= {"is_flag": True, "type": None}
-    chosen = Option([name, *names], multiple=is_list, help=declared.text, show_default=declared.default, **settings)
+    chosen = Option(
+        [name, *names],
+        # False would let an option be given without its value.
+        is_flag=True if kind is bool else None,
+        multiple=is_list,
+        help=declared.text,
+        show_default=declared.default,
+        **settings,
+    )
     chosen.group = declared.group
     return chosen
 

@@ -103,3 +103,9 @@ def test_a_shell_completes_codes_and_options(
         build().main(prog_name="datacheck")
     assert ended.value.code == 0
     assert f"plain,{completed}" in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize("option", ["--format", "--select", "--workers", "--color"])
+def test_an_option_without_its_value_is_an_error(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scan", "data", option]) == 2
+    assert f"Option '{option}' requires an argument." in capsys.readouterr().err

@@ -12,7 +12,7 @@ from datacheck.arrow_compute import pc
 from datacheck.leaves import IntArray
 from datacheck.profile.notes.tally import Places, Tally
 
-#: More series, or more different steps of all of them, are no panel.
+#: Data with more series, or with more different steps over all series, is not a panel.
 _MAX_SERIES: Final = 4096
 _MAX_DIFFERENT: Final = 64
 #: Rows from which on a part of the data tells whether it is a panel, and its share of rows with the time of the row before.
@@ -135,7 +135,7 @@ class PanelSteps:
         ]
 
     def steps(self) -> tuple[int, dict[int, SeenStep]] | None:
-        """The step of most series, and all differences in those whose commonest step it is; None if there are no series."""
+        """The most common step, and all differences in the series that mostly take it; None without series."""
         paces: dict[int, list[_Series]] = {}
         for one in (self.series or {}).values():
             counts = {step: seen.tally.count for step, seen in one.seen.items()}

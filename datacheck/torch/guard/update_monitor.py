@@ -173,7 +173,7 @@ class UpdateSample:
             return self._measure_with_torch()
         is_still = self._samples.take(self._views)
         if is_still and self._has_other_memory():
-            # The views are no longer the weights. Checked only if a weight has not moved, since it costs as much as a sample.
+            # The weights have other memory now. Checked only if none has moved, since it costs as much as a sample.
             self._samples.drop_last()
             self.measure()
             self._prepare()
