@@ -29,6 +29,8 @@ SCREEN_WIDTH = 4096
 BLOCK = 1 << 20
 #: One row in this many is checked to tell whether a block after a dense one is dense too.
 _SAMPLED_ROWS = 16
+#: So few values are screened at once: their blocks are looked at one by one only if something is found.
+_FEW = _SAMPLED_ROWS * SCREEN_WIDTH
 #: Values whose one extreme is looked at, where only that can be out of bounds.
 _ONE_SIDED_BLOCK = 1 << 24
 #: Values in one block that is read twice: a block fits the L2 cache.
@@ -198,14 +200,14 @@ def _merged(slices: Iterator[tuple[int, int]]) -> Iterator[slice]:
 
 def _suspicious_by_squares(values: Array) -> Iterator[tuple[int, int]]:
     parts = 2 if values.dtype.kind == "c" else 1
+    if len(values) <= _FEW and not _tripped(_as_floats(values)[None])[0]:
+        return
     block = BLOCK // parts
     is_dense = False
     for start in range(0, len(values), block):
-        chunk = np.ascontiguousarray(_native(values[start : start + block]))
-        if parts == 2:
-            chunk = chunk.view(chunk.real.dtype)
+        chunk = _as_floats(values[start : start + block])
         # What the first block is like is not known yet: its first rows say it.
-        if (is_dense and _mostly_trips(chunk)) or (start == 0 and _mostly_trips(chunk[: _SAMPLED_ROWS * SCREEN_WIDTH])):
+        if (is_dense and _mostly_trips(chunk)) or (start == 0 and _mostly_trips(chunk[:_FEW])):
             is_dense = True
             yield start, start + len(chunk) // parts
             continue
@@ -217,6 +219,12 @@ def _suspicious_by_squares(values: Array) -> Iterator[tuple[int, int]]:
             yield start + first * SCREEN_WIDTH // parts, start + stop * SCREEN_WIDTH // parts
         if _tripped(chunk[None, whole:])[0]:
             yield start + whole // parts, min(start + block, len(values))
+
+
+def _as_floats(values: Array) -> Array:
+    """Contiguous floats in the order of this machine; of a complex number, both parts."""
+    values = np.ascontiguousarray(_native(values))
+    return values.view(values.real.dtype) if values.dtype.kind == "c" else values
 
 
 def _tripped(rows: Array) -> BoolArray:

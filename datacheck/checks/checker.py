@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from datacheck.checks.text import text_rules
 from datacheck.checks.tokens import token_rules
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.builtin_checks import SET_CHECKS
+from datacheck.schema.dataset_constraints import has_rules_across_files
 from datacheck.schema.dimensions import row_dimensions
 from datacheck.schema.field_paths import matching_paths
 from datacheck.schema.keys import unique_keys
@@ -54,6 +56,16 @@ class RuleSet:
         self._requested = requested
         self._has_missing = has_missing(schema)
         self._rules: dict[tuple[str | None, Any], LeafRules] = {}
+
+    @cached_property
+    def has_row_checks(self) -> bool:
+        """Whether a check of the schema needs whole rows."""
+        return has_row_checks(self.schema)
+
+    @cached_property
+    def has_rules_across_files(self) -> bool:
+        """Whether the schema has a rule that no file shows alone."""
+        return has_rules_across_files(self.schema)
 
     def __reduce__(self) -> tuple[type[RuleSet], tuple[Any, ...]]:
         return RuleSet, (self.schema, self._requested)
@@ -123,7 +135,7 @@ class Checker:
         self._owners: dict[str | None, str | None] = {}
         self._rule_set = rules
         self._with_rows = with_rows
-        self._row_checks: list[RowCheck] | None = None if has_row_checks(rules.schema) else []
+        self._row_checks: list[RowCheck] | None = None if rules.has_row_checks else []
 
     def check(self, batch: Batch) -> list[Outcome]:
         """The outcomes of one batch: those with violations for rules about values, and all for rules about rows."""

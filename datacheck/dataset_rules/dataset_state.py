@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datacheck.batch import Batch
+from datacheck.checks.checker import RuleSet
 from datacheck.dataset_rules.base import Context, DatasetOutcome, DatasetRule, Part, RuleState
 from datacheck.dataset_rules.line_numbers import LineNumbers
 from datacheck.schema.dataset_constraints import has_rules_across_files
-from datacheck.schema.keys import key_columns, outer_names
+from datacheck.schema.keys import key_columns, outer_names, unique_keys
 from datacheck.schema.model import Schema
 
 
@@ -35,6 +36,12 @@ def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
     from datacheck.dataset_rules.build import build_rules_of_whole
 
     return build_rules_of_whole(schema)
+
+
+def is_across_files(rules: RuleSet) -> bool:
+    """Whether the files of a dataset are not judged one by one: there are unique keys, or rules about the dataset."""
+    # Asked for each file: most schemas have neither, which the rule set knows.
+    return rules.has_rules_across_files and bool(unique_keys(rules.schema) or build_dataset_rules(rules.schema))
 
 
 def columns_across_files(schema: Schema) -> tuple[str, ...] | None:

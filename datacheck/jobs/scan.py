@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from datacheck.checks.checker import RuleSet, load_libraries, whole_file_of
 from datacheck.checks.reading import error_finding
-from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files
+from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files, is_across_files
 from datacheck.errors import SourceError, UsageError
 from datacheck.findings import Finding
 from datacheck.formats import format_of_name
@@ -40,7 +40,6 @@ from datacheck.jobs.units.small_files import group_small, hold_small, scan_small
 from datacheck.jobs.units.unit_cache import UnitCache
 from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.reports.report import Report
-from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike
 from datacheck.schema.model import Schema
 from datacheck.schema.tolerances import apply_tolerances
@@ -53,6 +52,7 @@ from datacheck.sources.indexes import check_folders
 from datacheck.storage import storage_of
 from datacheck.storage.documents import load_schema
 from datacheck.storage.registry import release_memory
+from datacheck.storage.truncated_files import surviving_truncation
 
 
 def scan(
@@ -233,10 +233,9 @@ def _inspect_files(
     if sample is not None:
         return _inspect_sample(files, sizes, rules.schema, execution, sample)
     execution.progress.start("scan", len(files), sum(sizes))
-    is_across_files = bool(unique_keys(rules.schema) or build_dataset_rules(rules.schema))
     inspect = partial(
         _inspect_group,
-        rules=None if is_across_files else rules,
+        rules=None if is_across_files(rules) else rules,
         travels=execution.travels,
         by_row_groups=by_row_groups,
     )
@@ -317,7 +316,11 @@ def _inspect_group(
                 yield info.units[0]
 
     try:
-        scans: Sequence[UnitScan | None] = scan_small(units(), rules) if rules is not None else [None for _ in units()]
+        # Once for the whole group: each file is then only added.
+        with surviving_truncation():
+            scans: Sequence[UnitScan | None] = (
+                scan_small(units(), rules) if rules is not None else [None for _ in units()]
+            )
     finally:
         release_memory()
     results = iter(scans)
@@ -352,7 +355,7 @@ def _remaining_work(
 ) -> Iterator[_Work]:
     """The scans of units that are left and, where a check needs it, after the units of a file the scan of the whole file."""
     columns = columns_across_files(rules.schema)
-    is_across_files = bool(unique_keys(rules.schema) or build_dataset_rules(rules.schema))
+    with_keys = is_across_files(rules)
     for one, groups in zip(inspected, grouped, strict=True):
         if isinstance(one.info, SourceError) or one.scan is not None:
             continue
@@ -366,7 +369,7 @@ def _remaining_work(
             if one.uri in only_keys:
                 work = partial(read_keys_of_group, keys, rules.schema, with_dataset=True)
             elif unit_cache is not None:
-                work = unit_cache.work(units[0], rules, keys[0] if is_across_files else None)
+                work = unit_cache.work(units[0], rules, keys[0] if with_keys else None)
             work = work or partial(scan_group, units, rules, is_whole_file=is_whole_file)
             yield _Work(one.uri, one.info.format, work)
         if one.uri not in only_keys and _is_read_again(one.info, rules):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
@@ -129,22 +128,25 @@ def to_source_error(uri: str, error: Exception, format_: str = "") -> SourceErro
     return SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
-@contextmanager
-def translate_bugs(*uris: str) -> Iterator[None]:
+class translate_bugs:  # noqa: N801 - used like a function; as one it would take several times as long
     """Around all work on one input: an exception that datacheck did not foresee becomes a ``SourceError`` (DC915).
 
     So does (DC908) what was worked out of a file that was truncated while it was mapped. An input may have several files.
     """
-    with surviving_truncation(*uris) as truncated:
-        try:
-            with _translated(uris):
-                yield
-        except DatacheckError as error:
-            if truncated:
-                raise truncated_error(min(truncated)) from error
-            raise
-        if truncated:
-            raise truncated_error(min(truncated))
+
+    def __init__(self, *uris: str) -> None:
+        self._uris, self._watch = uris, surviving_truncation(*uris)
+
+    def __enter__(self) -> None:
+        self._truncated = self._watch.__enter__()
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._watch.__exit__()
+        known = _known_error(error, self._uris)
+        if self._truncated and (error is None or isinstance(known, DatacheckError)):
+            raise truncated_error(min(self._truncated)) from error
+        if known is not error and known is not None:
+            raise known from error
 
 
 def truncated_error(uri: str) -> SourceError:
@@ -153,27 +155,22 @@ def truncated_error(uri: str) -> SourceError:
     return SourceError("DC908", uri, problem, "run again once nothing writes to it, or copy it")
 
 
-@contextmanager
-def _translated(uris: tuple[str, ...]) -> Iterator[None]:
+def _known_error(error: BaseException | None, uris: tuple[str, ...]) -> BaseException | None:
+    """The error that is reported for one that ended the work on an input."""
     uri = uris[0]
-    try:
-        yield
-    except DatacheckError:
-        raise
-    except OSError as error:
-        if error.filename in uris:
-            # It is gone, or became something else: between two calls anything can happen to a file.
-            raise to_source_error(error.filename, error) from error
-        raise
-    except MemoryError as error:
-        raise to_source_error(uri, error) from error
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "datacheck" in frame.filename]
-        at = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-        text = plain(str(error).strip().partition("\n")[0], 300)
-        problem = f"{type(error).__name__}: {text}{at}"
-        remedy = "the other files were processed; please report this as a bug of datacheck, with the file if you can"
-        raise SourceError("DC915", uri, problem, remedy) from error
+    if error is None or isinstance(error, DatacheckError) or not isinstance(error, Exception):
+        return error
+    if isinstance(error, OSError):
+        # If it is about an input, that is gone or became something else: between two calls anything can happen to a file.
+        return to_source_error(error.filename, error) if error.filename in uris else error
+    if isinstance(error, MemoryError):
+        return to_source_error(uri, error)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "datacheck" in frame.filename]
+    at = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    text = plain(str(error).strip().partition("\n")[0], 300)
+    problem = f"{type(error).__name__}: {text}{at}"
+    remedy = "the other files were processed; please report this as a bug of datacheck, with the file if you can"
+    return SourceError("DC915", uri, problem, remedy)
 
 
 def check_expansion(uri: str, expanded: int, packed: int, members: int, options: ReadOptions) -> None:

@@ -52,19 +52,16 @@ class _Handler:
         # It must outlive every use: C code has only its address.
         self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._handle)
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        if not self.is_supported:
-            yield
-            return
-        with self._lock:
-            self._num_users += 1
-            if self._num_users == 1:
-                action = _Action(ctypes.cast(self._callback, ctypes.c_void_p), flags=_SA_SIGINFO)
-                self._sigaction()(_SIGBUS, ctypes.byref(action), ctypes.byref(self._before))
-        try:
-            yield
-        finally:
+    def __enter__(self) -> None:
+        if self.is_supported:
+            with self._lock:
+                self._num_users += 1
+                if self._num_users == 1:
+                    action = _Action(ctypes.cast(self._callback, ctypes.c_void_p), flags=_SA_SIGINFO)
+                    self._sigaction()(_SIGBUS, ctypes.byref(action), ctypes.byref(self._before))
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_supported:
             with self._lock:
                 self._num_users -= 1
                 if not self._num_users:
@@ -101,25 +98,29 @@ class _Handler:
 _HANDLER = _Handler()
 
 
-@contextmanager
-def surviving_truncation(*uris: str) -> Iterator[set[str]]:
-    """Within the block, mapped pages of these inputs that are gone read as zeros; yields the inputs that were found so.
+class surviving_truncation:  # noqa: N801 - used like a function; as one it would take several times as long
+    """Within the block, mapped pages of these inputs that are gone read as zeros; gives the inputs that were found so.
 
     Only on 64-bit Linux. What was worked out of such an input must not be used.
     """
-    hit = set[str]()
-    with _HANDLER.installed():
-        _HANDLER.inputs[id(hit)] = uris, hit
-        try:
-            yield hit
-        finally:
-            del _HANDLER.inputs[id(hit)]
+
+    def __init__(self, *uris: str) -> None:
+        self._uris, self._hit = uris, set[str]()
+
+    def __enter__(self) -> set[str]:
+        _HANDLER.__enter__()
+        _HANDLER.inputs[id(self._hit)] = self._uris, self._hit
+        return self._hit
+
+    def __exit__(self, *_: object) -> None:
+        del _HANDLER.inputs[id(self._hit)]
+        _HANDLER.__exit__()
 
 
 @contextmanager
 def ending_on_truncation(end: Callable[[str], None]) -> Iterator[None]:
     """Within the block, ``end`` is called with the path of any other file that was truncated while it was mapped."""
-    with _HANDLER.installed():
+    with _HANDLER:
         _HANDLER.end = end
         try:
             yield

@@ -97,7 +97,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     "values",
     [
         pytest.param(np.zeros(1 << 18), id="view"),
-        pytest.param(np.zeros((5000, 8), order="F"), id="copy"),
+        pytest.param(np.zeros((20_000, 8), order="F"), id="copy"),
     ],
 )
 def test_a_scan_names_the_file_and_checks_the_others(values: np.ndarray, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_threads_that_fault_at_once_leave_the_handler_in_place(tmp_path: Path) -
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
-@pytest.mark.parametrize("num_rows", [100, 20_000])
+@pytest.mark.parametrize("num_rows", [100, 200_000])
 def test_small_files_that_are_checked_together_may_be_truncated_in_between(num_rows: int, tmp_path: Path) -> None:
     for name in "ab":
         batch = pa.RecordBatch.from_arrays([pa.array(np.ones(num_rows))], ["x"])

@@ -17,7 +17,7 @@ import datacheck
 from datacheck import Schema
 from datacheck.codes import CODES
 from datacheck.jobs.units import small_files
-from datacheck.jobs.units.small_files import MAX_FILES, SMALL_FILE_BYTES, group_small
+from datacheck.jobs.units.small_files import MAX_FILES, MAX_GROUP_BYTES, SMALL_FILE_BYTES, group_small
 
 VALUES = st.sampled_from([0.0, 1.0, -5.0, float("nan"), float("inf"), 1e300])
 SCHEMA = Schema(
@@ -83,6 +83,7 @@ def test_every_file_is_in_one_group_and_a_large_one_alone(sizes: list[int]) -> N
     for group in groups:
         assert 1 <= len(sizes[group]) <= MAX_FILES
         assert len(sizes[group]) == 1 or max(sizes[group]) <= SMALL_FILE_BYTES
+        assert len(sizes[group]) == 1 or sum(sizes[group]) <= MAX_GROUP_BYTES
 
 
 def test_a_file_whose_batch_is_too_large_to_wait_is_read_to_its_end(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, RuleSet, has_row_checks
-from datacheck.dataset_rules.dataset_state import build_dataset_rules
+from datacheck.checks.checker import Checker, RuleSet
+from datacheck.dataset_rules.dataset_state import is_across_files
 from datacheck.findings import Finding
-from datacheck.schema.keys import unique_keys
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 
@@ -30,11 +29,10 @@ _OF_INTERVALS = frozenset({"DC101", "DC102", "DC103", "DC104", "DC201", "DC202",
 
 def can_prove(unit: WorkUnit, rules: RuleSet) -> bool:
     """Whether statistics can replace the values of this unit: no rule needs several fields, or the dataset."""
-    schema = rules.schema
     return (
         unit.options.trust_statistics
         and unit.format == "parquet"
-        and not (has_row_checks(schema) or unique_keys(schema) or build_dataset_rules(schema) or schema.missing)
+        and not (rules.has_row_checks or is_across_files(rules) or rules.schema.missing)
     )
 
 

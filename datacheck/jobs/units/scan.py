@@ -15,7 +15,7 @@ from datacheck.checks.reading import error_finding, malformed_finding, to_findin
 from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldFacts
 from datacheck.dataset_rules.base import Part
-from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules
+from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules, is_across_files
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, merge_findings
 from datacheck.hashing.key_files import KeyFile
@@ -98,7 +98,7 @@ def scan_unit(unit: WorkUnit, rules: RuleSet, *, is_whole_file: bool = False) ->
             if can_prove(unit, rules):
                 return _scan_unproven(Proofs(unit, rules))
             batches = read_unit(unit)
-            if unique_keys(rules.schema) or build_dataset_rules(rules.schema):
+            if is_across_files(rules):
                 batches = with_bounded_rows(batches, unit)
             return scan_batches(batches, unit.uri, rules, whole)
     except SourceError as error:
@@ -174,7 +174,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
     """Check the batches of one unit, in the order of the rows; with ``whole_file`` they are all of their file."""
     keep_freed_memory()
     checker = Checker(rules)
-    dataset = start_dataset(rules.schema, uri)
+    dataset = start_dataset(rules.schema, uri) if rules.has_rules_across_files else None
     findings: list[Finding] = []
     keys: list[KeyHashes] = []
     names: dict[str | None, int] = {}
@@ -189,7 +189,8 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
             names[name] = max(names.get(name, 0), times)
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
-        keys += hash_unique_keys(coerced, rules.schema)
+        if rules.has_rules_across_files:
+            keys += hash_unique_keys(coerced, rules.schema)
         if dataset is not None:
             dataset.update(null_missing(coerced, rules.schema))
         if whole_file is not None:

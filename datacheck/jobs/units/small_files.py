@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, RuleSet, has_row_checks
+from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.structure import FieldFacts, FieldMap
 from datacheck.checks.unseen import kind_of_unseen
-from datacheck.dataset_rules.dataset_state import build_dataset_rules
+from datacheck.dataset_rules.dataset_state import is_across_files
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.jobs.units.proofs import can_prove
 from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, scan_unit, whole_file_of_unit
@@ -29,32 +29,33 @@ from datacheck.storage.registry import hold_in_memory
 from datacheck.storage.truncated_files import surviving_truncation
 
 #: Larger files are read on their own.
-SMALL_FILE_BYTES = 128 << 10
+SMALL_FILE_BYTES = 1 << 20
 #: The most decoded bytes of a small file's batch that is checked together with others.
-SMALL_BATCH_BYTES = 1 << 20
-#: How many files are read together.
-MAX_FILES = 32
+SMALL_BATCH_BYTES = 2 << 20
+#: The most files, and bytes of files, that are read together.
+MAX_FILES, MAX_GROUP_BYTES = 32, 4 << 20
 
-#: The ids of Arrow's numeric types, and the bytes of the widest.
-_NUMBERS = frozenset(
-    kind().id for kind in (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16, pa.uint32, pa.uint64)
-) | frozenset(kind().id for kind in (pa.float16, pa.float32, pa.float64))
-_MAX_WIDTH = 8
+#: The bytes of a value of each of Arrow's numeric types, by id: asking Arrow for the bytes of a column is slower.
+_WIDTHS = {
+    kind().id: kind().bit_width // 8
+    for kind in (
+        *(pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16, pa.uint32, pa.uint64),
+        *(pa.float16, pa.float32, pa.float64),
+    )
+}
 
 Layout = tuple[tuple[str | None, Any], ...]
 
 
 def group_small(sizes: Sequence[int]) -> Iterator[slice]:
     """Group neighbouring files to read together, by their sizes."""
-    start = 0
+    start = held = 0
     for stop, size in enumerate(sizes):
-        if size > SMALL_FILE_BYTES or stop - start == MAX_FILES:
-            if stop > start:
-                yield slice(start, stop)
-            start = stop
-        if size > SMALL_FILE_BYTES:
-            yield slice(stop, stop + 1)
-            start = stop + 1
+        size = size if size <= SMALL_FILE_BYTES else MAX_GROUP_BYTES + 1
+        if stop > start and (held + size > MAX_GROUP_BYTES or stop - start == MAX_FILES):
+            yield slice(start, stop)
+            start, held = stop, 0
+        held += size
     if start < len(sizes):
         yield slice(start, len(sizes))
 
@@ -68,7 +69,7 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
     """The results of :func:`scan_unit` for units that are each the only one of their file."""
     found: dict[int, UnitScan] = {}
     waiting: dict[Layout, list[tuple[int, WorkUnit, Batch]]] = {}
-    can_wait = not has_row_checks(rules.schema) and not build_dataset_rules(rules.schema)
+    can_wait = not rules.has_row_checks and not is_across_files(rules)
     uris: list[str] = []
     for index, unit in enumerate(units):
         uris.append(unit.uri)
@@ -134,8 +135,7 @@ def _layout(batch: Batch) -> Layout | None:
         if kind is None:
             return None
         layout.append((column.name, (kind, column.untyped)))
-        # Asking Arrow for the bytes of a column is slower than adding an upper limit.
-        num_bytes += _MAX_WIDTH * batch.num_rows if kind in _NUMBERS else column.num_bytes
+        num_bytes += _WIDTHS[kind] * batch.num_rows if kind in _WIDTHS else column.num_bytes
     return tuple(layout) if num_bytes <= SMALL_BATCH_BYTES else None
 
 
@@ -150,13 +150,16 @@ def _kind(column: Column) -> Any:
         is_plain = type(data) is np.ndarray and data.ndim and data.dtype.kind in "?biufc"
         return (data.dtype, data.shape[1:], column.is_sample) if is_plain else None
     kind = data.type
-    if kind.id in _NUMBERS:
+    if kind.id in _WIDTHS:
         return kind.id
     is_plain = not (kind.num_fields or pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType))
     return kind if is_plain else None
 
 
 def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: RuleSet) -> Iterable[UnitScan]:
+    if len(batches) == 1:
+        yield scan_batches(batches, uris[0], rules)
+        return
     checker = Checker(rules, with_rows=True)
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
     columns = tuple(map(_joined, zip(*(batch.columns for batch in batches), strict=True)))
@@ -182,7 +185,7 @@ def _own_facts(column: Column, num_rows: int) -> tuple[bool, str] | None:
     data = column.data
     if isinstance(data, np.ndarray):
         return None
-    return data.null_count == num_rows, "" if data.type.id in _NUMBERS else _unseen(column)
+    return data.null_count == num_rows, "" if data.type.id in _WIDTHS else _unseen(column)
 
 
 def _unseen(column: Column) -> str:
@@ -204,7 +207,7 @@ def _clean_scan(batch: Batch, joined: FieldMap) -> UnitScan:
         if isinstance(column.data, np.ndarray):
             fields[column.name] = _of_file(facts, batch.num_rows)
             continue
-        if column.data.type.id not in _NUMBERS:
+        if column.data.type.id not in _WIDTHS:
             unseen = _unseen(column)
             fields[column.name] = replace(facts, unseen=unseen) if unseen != facts.unseen else facts
         if column.data.null_count == batch.num_rows:
