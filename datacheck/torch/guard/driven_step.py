@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
 from datacheck.torch._compat import mark_stepped
+from datacheck.torch.guard.batch_values import BatchKeeper
 from datacheck.torch.guard.closure_check import requires_closure
 from datacheck.torch.guard.raised_errors import handle_error
 from datacheck.torch.guard.step_parts import LossFunction, Part
@@ -26,6 +27,7 @@ class DrivenStep:
         self._config = runner.config
         self._training = runner.training
         self._is_on = not runner.is_off
+        self._batches = BatchKeeper()
         self._is_driven_twice = is_driven_twice
         self._closure_optimizer = next((o for o in self._training.optimizers if requires_closure(o)), None)
 
@@ -52,12 +54,16 @@ class DrivenStep:
                 random = self._training.random
                 start = random.state if state.num_micro_batches == 1 else random.read()
                 state.source = Source.GUARD
-                self._runner.add_part(Part(loss_fn, batch, start, weight=1 / self._config.accumulation_steps))
+                kept = self._batches.keep(batch)
+                self._runner.add_part(
+                    Part(loss_fn, batch, start, weight=1 / self._config.accumulation_steps, kept=kept)
+                )
             loss = self._run_part(loss_fn, batch, is_last=is_last)
             is_over = is_last or loss is None
             if loss is None:
                 return torch.full((), float("nan"))
             if self._is_on:
+                self._batches.review(part.kept for part in state.parts[-1:] if part.kept is not None)
                 state.losses.append(loss)
             if is_last:
                 self._finish()

@@ -22,7 +22,7 @@ from datacheck.torch.guard.call_stack import frames_above, frames_of_error
 from datacheck.torch.guard.distributed import CollectiveInReplayError, is_sharded, without_collectives
 from datacheck.torch.guard.grad_scaler import INITIAL_SCALE, LossScaler
 from datacheck.torch.guard.log import GuardLog
-from datacheck.torch.guard.loop_explainer import LoopExplainer
+from datacheck.torch.guard.loop_explainer import LoopExplainer, rests_on_overwritten
 from datacheck.torch.guard.loop_replay import Autocast, LoopCall
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.guard.step_parts import Part
@@ -32,6 +32,7 @@ from datacheck.torch.guard.trip import Trip
 from datacheck.torch.guard.unreplayed import (
     explain_collapse,
     explain_no_repeat,
+    explain_overwritten,
     explain_spike,
     explain_unreplayed,
 )
@@ -323,20 +324,25 @@ def replay_part(
     def replay_on(batch: Any) -> Tensor:
         return part.loss_fn(model, batch)
 
+    batch = part.batch if part.kept is None else part.kept.restored()
+
     def replay() -> Tensor:
-        return replay_on(part.batch)
+        return replay_on(batch)
 
     if part.is_whole:
-        weighted = scale * part.weight
-        return examine(
+        found = examine(
             replay,
             model=model,
-            batch=part.batch,
+            batch=batch,
             replay_on=replay_on,
-            scale=weighted,
+            scale=scale * part.weight,
             schema=schema,
             note_lost=note_lost,
         )
+        if found is None or part.kept is None:
+            return found
+        lost = [one for one in part.kept.changed if one.copy is None]
+        return explain_overwritten(found) if rests_on_overwritten([one.tensor for one in lost], found) else found
     # The loss is not the run's, so samples cannot be attributed by their share of it.
     return examine(replay, model=model, batch=part.inputs, scale=scale, schema=schema, note_lost=note_lost)
 

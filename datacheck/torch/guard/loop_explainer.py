@@ -23,6 +23,7 @@ from datacheck.torch.guard.loop_source import Taken
 from datacheck.torch.guard.source_path import edited_file, names_tested
 from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.unreplayed import explain_made_bad, explain_overwritten
 from datacheck.torch.replay_state import RandomState, draws_same_values
 from datacheck.torch.structure import tensors_in
 from datacheck.torch.values import count_nonfinite
@@ -109,6 +110,7 @@ class LoopExplainer:
         """The diagnosis of what made the loop raise an error; None if no replay shows a non-finite value."""
         substitutes = self._substitutes(model)
         unverified: Diagnosis | None = None
+        initial: Diagnosis | None = None
         for last in (names_tested, None):
             for replay_of_call, random in self._attempts(call, substitutes, last):
                 try:
@@ -117,9 +119,13 @@ class LoopExplainer:
                     continue
                 if found is not None and _rests_on(replay_of_call.taken, found):
                     unverified = unverified or _explain_taken(found, replay_of_call.taken)
+                elif found is not None and rests_on_overwritten(replay_of_call.overwritten, found):
+                    return explain_overwritten(found, replay_of_call.filename, replay_of_call.changes)
+                elif found is not None and _takes_as_given(found):
+                    initial = initial or _without_made_bad(found, call)
                 elif found is not None:
                     return found
-        return unverified
+        return initial or unverified
 
     def is_bad(self, calls: Sequence[LoopCall], model: nn.Module, trained: frozenset[int]) -> bool:
         """Whether a loss or a gradient of a call is non-finite without a loss scale too; False if that is unknown."""
@@ -190,25 +196,39 @@ class LoopExplainer:
         other: Diagnosis | None = None
         problem: Exception | None = None
         was_finite = False
+        # What blames values that are there, until another replay shows that the step has changed them.
+        initial: Diagnosis | None = None
+        overwriting: LoopReplay | None = None
         for replay_of_call, random in self._attempts(call, substitutes):
+            if initial is not None and not replay_of_call.changes:
+                continue
             try:
                 found = self._examine(replay_of_call, random, model, scale)
             except Exception as error:  # the user's code, run out of its context: the next attempt may do
                 problem = problem or error
                 was_finite = was_finite or getattr(error, "is_finite", False)
+                if overwriting is None and any(count_nonfinite(one)[0] for one in replay_of_call.overwritten):
+                    overwriting = replay_of_call
                 continue
-            if found is None:
+            if found is None and initial is None:
                 return Outcome(None, True)
+            if found is None:
+                continue
             if _rests_on(replay_of_call.taken, found):
                 unverified = unverified or (found, replay_of_call.taken)
-            elif _rests_on_overwritten(replay_of_call.overwritten, found):
-                return Outcome(_explain_overwritten(found), True)
-            elif replay_of_call.recomputes_inputs or not call.parts:
+            elif rests_on_overwritten(replay_of_call.overwritten, found):
+                return Outcome(explain_overwritten(found, replay_of_call.filename, replay_of_call.changes), True)
+            elif not (replay_of_call.recomputes_inputs or not call.parts):
+                other = other or found
+            elif not _takes_as_given(found):
                 return Outcome(found, True)
             else:
-                other = other or found
-        if other is not None:
-            return Outcome(other, True)
+                initial = initial or found
+        found = initial or other
+        if overwriting is not None and (found is None or rests_on_overwritten(overwriting.overwritten, found)):
+            return Outcome(explain_overwritten(found, overwriting.filename, overwriting.changes), True)
+        if found is not None:
+            return Outcome(_without_made_bad(found, call), True)
         if unverified is not None:
             return Outcome(_explain_taken(*unverified), True)
         if was_finite:
@@ -258,34 +278,25 @@ def _rests_on(taken: Sequence[Taken], found: Diagnosis) -> bool:
     return is_meant or (bool(taken) and found.cause in _INITIAL)
 
 
-def _rests_on_overwritten(overwritten: Sequence[Tensor], found: Diagnosis) -> bool:
+def rests_on_overwritten(overwritten: Sequence[Tensor], found: Diagnosis) -> bool:
     """Whether a diagnosis blames values that the loop had overwritten already when they were replayed."""
-    if found.cause in _INITIAL:
+    if _takes_as_given(found):
         return any(count_nonfinite(tensor)[0] for tensor in overwritten)
     # Such as aten.log_.default.
     return bool(overwritten) and "_." in (found.op or "")
 
 
-def _explain_overwritten(found: Diagnosis) -> Diagnosis:
-    """What is known where the loop has overwritten the values that its loss is computed from."""
-    explanation = (
-        f"{found.explanation}. The loop changes it in place before it computes the loss, and its values from before are"
-        " gone: whether they were non-finite, or what the loop computes made them so, is not verified"
-    )
-    remedy = "x = x.clone()  # of what the loop changes in place, before that: then the step can be run again"
-    return replace(
-        found,
-        code="DC401",
-        phase="loss",
-        cause="unknown",
-        explanation=explanation,
-        op=None,
-        filename=None,
-        lineno=None,
-        source=None,
-        chain=(),
-        remedy=remedy,
-    )
+def _takes_as_given(found: Diagnosis) -> bool:
+    """Whether a diagnosis rests on non-finite values that were there."""
+    return found.cause in _INITIAL or INTENDED_INFINITY in found.explanation
+
+
+def _without_made_bad(found: Diagnosis, call: LoopCall) -> Diagnosis:
+    """A diagnosis that does not blame values that have been changed since their batch was fetched."""
+    if not _takes_as_given(found):
+        return found
+    made_bad = [one for kept in call.fetched for one in kept.tensors if one.is_made_bad]
+    return explain_made_bad(found, made_bad) if made_bad else found
 
 
 def _is_nonfinite(one: Taken) -> bool:

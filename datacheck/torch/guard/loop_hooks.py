@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from datacheck.findings import Severity
 from datacheck.torch._compat import current_graph_task_id, is_transformed, untransformed
 from datacheck.torch.diagnosis.restore import leaves_of
+from datacheck.torch.guard.batch_values import BatchKeeper, KeptBatch
 from datacheck.torch.guard.call_stack import Frame, Place, frames_above, place_of
 from datacheck.torch.guard.closure_check import ClosureCheck
 from datacheck.torch.guard.deferred import is_capturing
@@ -64,7 +65,8 @@ class LoopHooks:
         #: A scaled loss by its id: the loss, and what scaled it.
         self._scaled: dict[int, tuple[Tensor, GradScaler]] = {}
         #: The batches that came last from a DataLoader.
-        self._fetched: deque[Any] = deque(maxlen=2)
+        self._fetched: deque[KeptBatch] = deque(maxlen=2)
+        self._keeper, self._arguments = BatchKeeper(), BatchKeeper()
         # Where a whole step is compiled, what the guard does is no part of it.
         self._before_compiled = torch.compiler.disable(self._before_update)  # type: ignore[no-untyped-call]
         self._after_compiled = torch.compiler.disable(self._after_update)  # type: ignore[no-untyped-call]
@@ -142,7 +144,8 @@ class LoopHooks:
             random = runner.training.random
             began_with = random.read() if state.parts else random.state
             batch = tuple(map(detach_all, args)), {name: detach_all(value) for name, value in kwargs.items()}
-            runner.add_part(probe_part(root, batch, began_with, frames, id(module)))
+            part = probe_part(root, batch, began_with, frames, id(module))
+            runner.add_part(part._replace(kept=self._arguments.keep(batch)))
 
     def _judge_unused_loss(self, frames: tuple[Frame, ...]) -> None:
         """Judge the loss of a loop that has come to the same call of the model again, without backward."""
@@ -232,6 +235,7 @@ class LoopHooks:
 
     def _keep_call(self, frames: tuple[Frame, ...], place: Place, reached: frozenset[int], loss: Tensor | None) -> None:
         state = self._state
+        self._arguments.review(part.kept for part in state.new_parts if part.kept is not None)
         autocast, fetched = autocast_now(self._devices), tuple(self._fetched)
         random, began_after = state.random_after_call, state.began_after
         state.add_call(LoopCall(frames, state.new_parts, random, autocast, loss, fetched, began_after))
@@ -291,7 +295,8 @@ class LoopHooks:
             self._runner.adopt_scaler(scaler)
 
     def after_fetch(self, batch: Any) -> None:
-        self._fetched.append(batch)
+        self._keeper.review(self._fetched)
+        self._fetched.append(self._keeper.keep(batch))
         if self._runner.schema is not None:
             self._runner.schema.add_fetched(batch)
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datacheck.torch.guard.batch_values import KeptBatch
 from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.source_path import path_of
 from datacheck.torch.guard.statements import dotted, names_mutated, names_stored, value_of
@@ -25,7 +26,7 @@ class Item:
     values: Mapping[str, Any]
 
 
-def find_items(frame: Frame, fetched: Sequence[Any]) -> Iterator[Item]:
+def find_items(frame: Frame, fetched: Sequence[KeptBatch]) -> Iterator[Item]:
     """What the innermost loop around a place may have given targets that the loop has changed since.
 
     That is an item of the list that it goes through or, of a DataLoader, one of those that were ``fetched`` last. Targets
@@ -42,12 +43,16 @@ def find_items(frame: Frame, fetched: Sequence[Any]) -> Iterator[Item]:
     if not names_stored(target, {}) & stored:
         return
     values = value_of(dotted(source) or "", known)
-    items: Sequence[Any] = (
-        values if isinstance(values, (list, tuple)) else fetched if isinstance(values, DataLoader) else ()
-    )
+    items: Sequence[Any] = values if isinstance(values, (list, tuple)) else ()
+    copied: set[int] = set()
+    if isinstance(values, DataLoader):
+        items = [kept.batch for kept in fetched]
+        copied = {id(one.tensor) for kept in fetched for one in kept.tensors if one.copy is not None}
     for item in items[:MAX_ITEMS]:
         given = _unpacked(target, item)
-        if given is None or any(value is known.get(name) for name, value in given.items() if name in changed):
+        if given is None or any(
+            value is known.get(name) and id(value) not in copied for name, value in given.items() if name in changed
+        ):
             # An item that the loop has changed in place is no longer what it was.
             continue
         if all(_is_like(value, known.get(name), is_same=name not in stored) for name, value in given.items()):

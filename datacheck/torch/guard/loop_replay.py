@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from datacheck.errors import UsageError
-from datacheck.torch._compat import current_graph_task_id, unrecorded, version_of
+from datacheck.torch._compat import current_graph_task_id, storage_id, unrecorded, version_of
+from datacheck.torch.guard.batch_values import KeptBatch, restorer_of
 from datacheck.torch.guard.call_stack import Frame, Place, frames_above
 from datacheck.torch.guard.loop_items import find_items
 from datacheck.torch.guard.loop_source import BEGIN_END, FUNCTION, KEPT, LoopCode, Taken, find_loop_code
@@ -25,6 +26,7 @@ from datacheck.torch.guard.step_parts import Part, are_equal, restore_captured
 from datacheck.torch.guard.torch_calls import during_replay
 from datacheck.torch.replay_state import RandomState, write_random_state
 from datacheck.torch.structure import map_structure, tensors_in
+from datacheck.torch.values import count_nonfinite
 
 #: Functions that are tried from the innermost outwards; a trainer has several helpers around backward.
 MAX_FUNCTIONS = 8
@@ -55,7 +57,7 @@ class LoopCall:
     random: RandomState
     autocast: Autocast
     loss: Tensor | None = None
-    fetched: tuple[Any, ...] = ()
+    fetched: tuple[KeptBatch, ...] = ()
     began_after: Place = ()
 
     @property
@@ -141,12 +143,12 @@ class LoopReplay:
         self._call = call
         self._substitutes = substitutes
         kept = {name: value for (_, name), value in code.inputs[KEPT].items()}
-        self._inputs = {**{name: value for name, value in code.inputs.items() if name != KEPT}, **kept}
-        held = {name: self._inputs[name] for name in sorted(self._inputs) if _holds_tensors(self._inputs[name])}
+        self._left = {**{name: value for name, value in code.inputs.items() if name != KEPT}, **kept}
+        held = {name: self._left[name] for name in sorted(self._left) if _holds_tensors(self._left[name])}
         # Without any other, what was there before the step is the batch of all steps.
         held = {name: value for name, value in held.items() if name not in code.constants} or held
         self._held = tuple(held)
-        self.batch: Any = next(iter(held.values())) if len(held) == 1 else held
+        self._inputs = self._left
         self.may_end = False
         self._found: Tensor | None = None
         #: Which of the requested names is bad.
@@ -154,6 +156,8 @@ class LoopReplay:
         #: Whether the last run computed the model's inputs again as they were, so that another batch can take their place.
         self.recomputes_inputs = False
         self._is_verified = False
+        #: The calls of the model, with what they received, also if they have changed it since.
+        self._parts: list[Part] = []
         #: The tensors that it reads, each with its version.
         self._versions: list[tuple[Tensor, int]] = []
 
@@ -170,13 +174,40 @@ class LoopReplay:
     def begin(self) -> None:
         """Compare the next run with what the loop did; later runs may change the value at fault."""
         self._is_verified = self.recomputes_inputs = False
-        tensors = (tensor for name in self._held for tensor in tensors_in(self._inputs[name]))
-        self._versions = [(tensor, version_of(tensor)) for tensor in tensors if not tensor.is_inference()]
+        # A model, too, may change what it is called with; what was fetched is from before that.
+        self._parts = [
+            part._replace(batch=part.kept.restored()) if part.kept and part.kept.is_changed else part
+            for part in self._call.parts
+        ]
+        restore = restorer_of([*(part.kept for part in self._parts if part.kept), *self._call.fetched])
+        self._inputs = {
+            name: map_structure(value, restore) if name in self._held else value for name, value in self._left.items()
+        }
+        # What it restored may be overwritten again.
+        tensors = {id(tensor): tensor for name in self._held for tensor in tensors_in(self._inputs[name])}
+        own = {id(tensor) for name in self._held for tensor in tensors_in(self._left[name])}
+        self._versions = [
+            (tensor, version_of(tensor)) for key, tensor in tensors.items() if key in own and not tensor.is_inference()
+        ]
+
+    @property
+    def batch(self) -> Any:
+        held = {name: self._inputs[name] for name in self._held}
+        return next(iter(held.values())) if len(held) == 1 else held
+
+    @property
+    def changes(self) -> tuple[int, ...]:
+        """The lines of statements that may change a batch in place."""
+        return self._code.changes
+
+    @property
+    def filename(self) -> str:
+        return self._frame.code.co_filename
 
     def run(self) -> Tensor:
         """Compute the loss. Raises :class:`NotReproducedError` where the first run does not do what the loop did."""
         namespace = self._namespace({})
-        roots = _Roots(self._substitutes, list(self._call.parts), restores=not self.recomputes_inputs)
+        roots = _Roots(self._substitutes, list(self._parts), restores=not self.recomputes_inputs)
         loss = self._run(namespace, roots)
         if not self._is_verified:
             with unrecorded():
@@ -337,11 +368,25 @@ def find_replays(
         start = next((one for one in starts if one.code is frame.code), None)
         names = None if last is None else last(frame)
         items = [*find_items(frame, call.fetched), None]
+        changed = _changed_storages(frame, call.fetched)
         for way in ("", "helpers", "draws"):
             for item in items:
-                code = find_loop_code(frame, start, call.began_after, way=way, last=names, item=item)
+                code = find_loop_code(frame, start, call.began_after, way=way, last=names, item=item, changed=changed)
                 if code is not None:
                     yield LoopReplay(code, frame, call, substitutes)
         if is_in_loop(frame) or stores_outside(frame.rest or frame.code, frame.offset):
             # The functions above began before the step; or they would call this one, and it would change an object again.
             return
+
+
+def _changed_storages(frame: Frame, fetched: Sequence[KeptBatch]) -> frozenset[int]:
+    """The storages of batches that were changed since they were fetched, and of what is non-finite and may have been."""
+    known = {storage_id(one.tensor): one.is_changed for kept in fetched for one in kept.tensors}
+    found = {key for key, is_changed in known.items() if is_changed}
+    for value in frame.names.values():
+        for tensor in () if isinstance(value, nn.Module) else tensors_in(value):
+            if tensor.layout is not torch.strided or tensor.is_inference() or tensor.requires_grad:
+                continue
+            if storage_id(tensor) not in known and version_of(tensor) > 0 and count_nonfinite(tensor)[0]:
+                found.add(storage_id(tensor))
+    return frozenset(found)

@@ -19,7 +19,9 @@ from datacheck.torch.diagnosis.program_source import Position, position_of
 from datacheck.torch.guard.call_stack import GRAPH, Frame, Graph, Place
 from datacheck.torch.guard.loop_items import Item
 from datacheck.torch.guard.repeatable import (
+    calls_with,
     draws_numbers,
+    holds_any,
     holds_hidden_graph,
     is_data,
     may_be_repeated,
@@ -56,7 +58,9 @@ class LoopCode:
 
     ``inputs`` are the names that it reads from the loop, with their values. ``taken`` are the ones that it does not
     compute again although the loop did, except where the loop only moved them. ``results`` are the loop's values of the
-    names that it computes again. ``constants`` are the names that it reads and that were there before the step.
+    names that it computes again. ``constants`` are the names that it reads and that were there before the step. ``changes``
+    are the lines of statements that it runs since code that they call may change a batch in place, and ``is_partial`` says
+    that it leaves some of them out.
     """
 
     code: CodeType
@@ -64,6 +68,8 @@ class LoopCode:
     taken: list[Taken] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     constants: frozenset[str] = frozenset()
+    changes: tuple[int, ...] = ()
+    is_partial: bool = False
 
 
 def find_loop_code(
@@ -74,19 +80,21 @@ def find_loop_code(
     way: str = "",
     last: Sequence[str] | None = None,
     item: Item | None = None,
+    changed: frozenset[int] = frozenset(),
 ) -> LoopCode | None:
     """The code of a function from the beginning of a step to the call that it is at in ``end``.
 
     ``start`` is the same function at the first call of the model in the step, where that is known, and ``began_after`` where
     the program was before the step. The ``way`` "helpers" also runs functions of the user's again whose values could be taken;
     "draws" takes random numbers as they were drawn. With ``last``, the code evaluates these names and stops before the call.
-    ``item`` gives the targets of a loop the values that the loop has changed since. Returns None where the source is missing
+    ``item`` gives the targets of a loop the values that the loop has changed since, and ``changed`` are the storages that may
+    have been changed in place since the step began. Returns None where the source is missing
     or a value that is needed is gone.
     """
     path, place = path_of(end), end.position
     first = None if start is None else position_of(start.code, start.offset)
     while path is not None and place is not None:
-        slicer = Slicer(path, end, start, first, way=way, given={} if item is None else item.values)
+        slicer = Slicer(path, end, start, first, way=way, given={} if item is None else item.values, changed=changed)
         slicer.skip_before(began_after)
         try:
             # What each of several values was made from is gone: their loop runs again as a whole.
@@ -125,6 +133,7 @@ class Slicer:
         *,
         way: str,
         given: Mapping[str, Any],
+        changed: frozenset[int] = frozenset(),
     ) -> None:
         self._statements = path.before
         loops = [number for owner, number in path.around if isinstance(owner, (ast.For, ast.While))]
@@ -159,6 +168,12 @@ class Slicer:
         #: Names whose values are gone, and those whose objects the statements change in place.
         self.missing: set[str] = set()
         self.changed: set[str] = set().union(*self._mutated)
+        #: Statements that call code which may change a batch in place: those that run again, and whether one does not.
+        self._changing = {
+            number for number, one in enumerate(self._statements) if changed and self._may_change(one, number, changed)
+        }
+        self._changes: list[int] = []
+        self._is_partial = False
 
     def skip_before(self, began_after: Place) -> None:
         """Take what statements left that ran before the step."""
@@ -186,6 +201,9 @@ class Slicer:
         wanted = set(needed)
         for index in range(len(self._statements) - 1, -1, -1):
             statement, stored = self._statements[index], self._stores[index] & wanted
+            changes = index in self._changing and index >= self._num_before_step
+            if changes and not stored:
+                wanted |= self._run_again_if_possible(index)
             if not stored:
                 continue
             kept = self._values_left(index, stored)
@@ -194,6 +212,8 @@ class Slicer:
             can_run = not lost
             if can_run and (kept is None or self._should_run(index, kept)):
                 self._again.append(index)
+                if changes:
+                    self._changes.append(statement.lineno)
                 if not any(True for _ in bodies_of(statement)):
                     wanted -= stored
                 wanted |= reads
@@ -210,6 +230,22 @@ class Slicer:
                 return False
         return self._take_initial(wanted)
 
+    def _may_change(self, statement: ast.stmt, index: int, storages: frozenset[int]) -> bool:
+        """Whether a statement calls code, other than the libraries', with what may hold one of the storages."""
+        rebound = set().union(*self._stores[index + 1 :])
+        return calls_with(statement, self._known, lambda name, value: name in rebound or holds_any(value, storages))
+
+    def _run_again_if_possible(self, index: int) -> frozenset[str]:
+        """Run a statement for what it may change; returns what it reads."""
+        statement = self._statements[index]
+        reads = names_read_first(statement, self._known)
+        if not may_be_repeated(statement, self._known) or any(self._is_lost(name, index) for name in reads):
+            self._is_partial = True
+            return frozenset()
+        self._again.append(index)
+        self._changes.append(statement.lineno)
+        return reads
+
     def _should_run(self, index: int, kept: Mapping[str, Any]) -> bool:
         """Whether to run a statement again although what it left is known."""
         statement = self._statements[index]
@@ -220,7 +256,7 @@ class Slicer:
             return not any(isinstance(node, ast.Nonlocal) for node in ast.walk(statement))
         if not all(map(is_data, kept.values())):
             return False
-        if self._way == "helpers":
+        if self._way == "helpers" or index in self._changing:
             return may_be_repeated(statement, self._known)
         if self._way == "draws" and draws_numbers(statement):
             return False
@@ -331,7 +367,15 @@ class Slicer:
         code = compile(module, function.co_filename, "exec")
         kept = {(index, name): value for index, values in self._kept.items() for name, value in values.items()}
         before = {name for index, values in self._kept.items() if index < self._num_before_step for name in values}
-        return LoopCode(code, {**self._initial, KEPT: kept}, self._taken, self._results(), frozenset(before))
+        return LoopCode(
+            code,
+            {**self._initial, KEPT: kept},
+            self._taken,
+            self._results(),
+            frozenset(before),
+            tuple(sorted(self._changes)),
+            self._is_partial,
+        )
 
     def _results(self) -> dict[str, Any]:
         """What the loop got for the names that are computed again, as far as it is known."""

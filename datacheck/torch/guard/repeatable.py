@@ -6,7 +6,7 @@ import ast
 import builtins
 import dis
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from datacheck.torch._compat import storage_id
 from datacheck.torch.guard.call_stack import Graph, holds_graph
 from datacheck.torch.guard.statements import GROWS, dotted, value_of, walk_scope
+from datacheck.torch.structure import tensors_in
 
 #: Libraries whose functions compute without side effects.
 _LIBRARIES = frozenset({"math", "numpy", "torch", "einops", "functools", "itertools", "operator"})
@@ -129,6 +131,29 @@ def _only_computes_call(call: ast.Call, values: Mapping[str, Any]) -> bool:
         # A function that was imported from such a library by name, or one of Python's own.
         is_library = isinstance(module, str) and module.split(".")[0] in _LIBRARIES
         return is_library or (module == "builtins" and root.id not in _FETCHES)
+    return False
+
+
+def holds_any(value: Any, storages: frozenset[int]) -> bool:
+    """Whether a value is made of tensors with one of the storages, among others."""
+    return any(storage_id(tensor) in storages for tensor in tensors_in(value) if tensor.layout is torch.strided)
+
+
+def calls_with(statement: ast.stmt, values: Mapping[str, Any], holds: Callable[[str, Any], bool]) -> bool:
+    """Whether a statement calls the user's code, or a method that changes a tensor, with a name for which ``holds``."""
+    for node in walk_scope(statement):
+        if not isinstance(node, ast.Call):
+            continue
+        is_in_place = _called(node).endswith("_") and not _called(node).endswith("__")
+        callee = value_of(dotted(node.func) or "", values)
+        if not is_in_place and (_only_computes_call(node, values) or isinstance(callee, nn.Module)):
+            continue
+        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if isinstance(node.func, ast.Attribute):
+            arguments.append(node.func.value)
+        read = (dotted(one) for argument in arguments for one in ast.walk(argument))
+        if any(name is not None and holds(name, value_of(name, values)) for name in read):
+            return True
     return False
 
 

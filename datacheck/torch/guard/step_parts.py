@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datacheck.torch._compat import is_transformed
+from datacheck.torch.guard.batch_values import KeptBatch
 from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.replay_state import RandomState
@@ -24,7 +25,7 @@ class Part(NamedTuple):
     ``random`` holds the random states at its start, and ``weight`` is what the loss is multiplied by before backward. Where
     ``is_whole`` is false, ``loss_fn`` is not the user's: it calls the model (or, in a collection of models, its part
     ``root``) with the captured ``(args, kwargs)`` and reduces the outputs to a loss. ``frames`` are then the functions that
-    ran at that call, and ``module`` the identity of what was called.
+    ran at that call, and ``module`` the identity of what was called. ``kept`` is the batch as it was at its start.
     """
 
     loss_fn: LossFunction
@@ -35,11 +36,12 @@ class Part(NamedTuple):
     frames: tuple[Frame, ...] = ()
     module: int = 0
     weight: float = 1.0
+    kept: KeptBatch | None = None
 
     @property
     def inputs(self) -> Any:
         """What the model was called with, where the part is a call: its only argument, or all by position and name."""
-        args, kwargs = self.batch
+        args, kwargs = self.batch if self.kept is None else self.kept.restored()
         return args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
 
 

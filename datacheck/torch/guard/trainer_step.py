@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
+from datacheck.torch.guard.batch_values import BatchKeeper
 from datacheck.torch.guard.decision import Decision
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.step_runner import StepRunner
@@ -22,6 +23,7 @@ class TrainerStep:
     def __init__(self, runner: StepRunner) -> None:
         self._runner = runner
         self._state = runner.state
+        self._batches = BatchKeeper()
 
     @property
     def is_replaying(self) -> bool:
@@ -39,7 +41,8 @@ class TrainerStep:
         if loss_fn is not None:
             state.source = Source.TRAINER
             random = runner.training.random
-            runner.add_part(Part(loss_fn, batch, random.read() if state.parts else random.state))
+            start = random.read() if state.parts else random.state
+            runner.add_part(Part(loss_fn, batch, start, kept=self._batches.keep(batch)))
         elif runner.schema is not None:
             runner.schema.add_fetched(batch)
 
@@ -56,6 +59,7 @@ class TrainerStep:
         training.refresh()
         if not state.is_open:
             runner.begin(late=True)
+        self._batches.review(part.kept for part in state.parts if part.kept is not None)
         chosen = training.optimizers if optimizer is None else (self._find(optimizer),)
         reading = runner.check_unmade_update(
             training.parameters_of(chosen), state.known_losses if losses is None else losses, chosen[0], grad_norm

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
+from collections.abc import Sequence
 from dataclasses import replace
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.batch_values import BatchTensor
 from datacheck.torch.guard.trip import Trip
 
 
@@ -97,3 +100,46 @@ def _describe_run(trip: Trip) -> str:
     if trip.layers:
         shown += f"; the first module with a non-finite output was '{trip.layers[0]}'"
     return shown
+
+
+def explain_overwritten(found: Diagnosis | None, filename: str = "", lines: Sequence[int] = ()) -> Diagnosis:
+    """What is known where the step has overwritten the values that its loss is computed from, in these lines of a file."""
+    sources = [f"line {line}: {linecache.getline(filename, line).strip()}" for line in lines[:3]]
+    where = f" ({'; '.join(sources)})" if sources else ""
+    shown = "a tensor that the loss is computed from is non-finite"
+    # What an operation that overwrites its argument reads in a replay is not what it read in the run.
+    if found is not None and "_." not in (found.op or ""):
+        shown = found.explanation
+    return _unknown(
+        found or Diagnosis(code="DC401", phase="loss", cause="unknown", explanation=""),
+        f"{shown}. The loop changes it in place before it computes the loss{where}, and its values from before are gone:"
+        " whether they were non-finite, or what the loop computes made them so, is not verified",
+    )
+
+
+def explain_made_bad(found: Diagnosis, changed: Sequence[BatchTensor]) -> Diagnosis:
+    """What is known where a step blames values of its batch that have been changed in place since it was fetched."""
+    known = (
+        "They were finite when the batch was fetched, and were changed in place since; no replay of that ends as the run did"
+        if all(one.copy is not None for one in changed)
+        else "They were changed in place after the batch was fetched, and their values from before were not kept"
+    )
+    return _unknown(found, f"{found.explanation}. {known}, so what made them non-finite is not verified")
+
+
+def _unknown(found: Diagnosis, explanation: str) -> Diagnosis:
+    return replace(
+        found,
+        code="DC401",
+        phase="loss",
+        cause="unknown",
+        explanation=explanation,
+        op=None,
+        filename=None,
+        lineno=None,
+        source=None,
+        chain=(),
+        remedy="x = x.clone()  # of what the loop changes in place, before that: then the step can be run again",
+        remedy_verified=False,
+        remedy_check="",
+    )
