@@ -290,6 +290,10 @@ class Batch:
         part = replace(self, columns=columns, num_rows=count, row_start=self.row_start + start, rows=rows, keys=keys)
         return replace(part, lines=lines, line_start=line_start)
 
+    def stored(self) -> Batch:
+        """The batch without the columns that were computed from others, as outputs have it."""
+        return replace(self, columns=tuple(column for column in self.columns if not column.derived))
+
     def with_columns(self, columns: tuple[Column, ...]) -> Batch:
         return replace(self, columns=columns)
 

@@ -20,7 +20,7 @@ CODES = (
             `LOAD_TRUNCATED_IMAGES`, which fills the rest with grey; readers of WAV files take what is there.""",
         example="""A download was interrupted:
 
-                DC601 1 of 1 values of 'image' cannot be decoded: image cannot be decoded: image file is truncated (17 bytes not processed) (train/cat/0017.jpg)""",
+                DC601 1 of 1 values of 'image' cannot be decoded: image file is truncated (17 bytes not processed) (train/cat/0017.jpg)""",
         remedy="""Fetch the file again, or leave it out:
 
                 - {action: quarantine, codes: DC601}""",

@@ -211,7 +211,7 @@ class _KeptRows(Parts):
 
     def keep(self, batch: Batch) -> None:
         if batch.counts_rows:
-            self._batches.append(batch)
+            self._batches.append(batch.stored())
             self._num_kept += batch.num_rows
 
     def remove(self, original: Batch, labels: RowLabels, plan: CleaningPlan) -> None:  # noqa: ARG002 - the base's

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from datacheck.codes import DUPLICATE_ROW
 from datacheck.errors import FindingsError, OutputError, UsageError
 from datacheck.findings import Finding
 from datacheck.jobs.execution import Execution
+from datacheck.jobs.executors.isolated import Isolated
 from datacheck.jobs.identify import settings_of
 from datacheck.jobs.inputs import Input, find_duplicates, tasks_of
 from datacheck.jobs.pipeline import Pipeline
@@ -29,8 +31,9 @@ from datacheck.jobs.requeue_rules import StagedRows, judge_with, published_input
 from datacheck.jobs.requeue_samples import FixedSample, Given, sort_given
 from datacheck.jobs.run import PipelineLike, loaded_pipeline
 from datacheck.jobs.units.plan import Fields, UnitPlan
-from datacheck.jobs.units.process import process_unit
+from datacheck.jobs.units.process import lost_unit, process_unit
 from datacheck.jobs.units.result import UnitResult
+from datacheck.jobs.units.scan import lost_error
 from datacheck.publishing.amend import finish_amendment, is_planned
 from datacheck.publishing.manifest import (
     STATISTICS_NAME,
@@ -46,6 +49,7 @@ from datacheck.publishing.staging import STAGING_NAME, StagingArea
 from datacheck.reports.run_report import RunReport
 from datacheck.reports.text import errors_text, finding_lines
 from datacheck.schema.keys import unique_keys
+from datacheck.schema.model import Schema
 from datacheck.sources.base import InputInfo, WorkUnit
 from datacheck.sources.detect import get_source
 from datacheck.storage import read_bytes, storage_of
@@ -250,7 +254,7 @@ def _process(
         )
         format_ = item.format(pipeline.format) if isinstance(rows, FixedSample) else rows.format
         (task,) = tasks_of(item, format_, duplicates)
-        result = process_unit(task, plan)
+        result = Isolated(partial(process_unit, plan=plan), lost_unit)(task)
         execution.progress.advance(1, result.num_read, 0)
         repeated = duplicates.get(item.uri, ())
         found = [Finding(DUPLICATE_ROW, item.uri, key, len(places), len(rows.rows)) for key, places in repeated]
@@ -266,10 +270,17 @@ def _fields_of_samples(inputs: Sequence[Input], pipeline: Pipeline, manifest: Ma
     fields: dict[str | None, str] = {}
     for item in [*itertools.islice(published, 1), *given]:
         assert item.info is not None
-        unit = item.info.units[0]
-        for batch in itertools.islice(get_source(unit.format).read(unit), 1):
-            fields |= leaf_dtypes(coerce_batch(batch, pipeline.schema))
+        fields |= Isolated(partial(_fields_of, schema=pipeline.schema), _lost)(item.info.units[0])
     return fields
+
+
+def _fields_of(unit: WorkUnit, schema: Schema) -> dict[str | None, str]:
+    first = next(get_source(unit.format).read(unit), None)
+    return {} if first is None else leaf_dtypes(coerce_batch(first, schema))
+
+
+def _lost(unit: WorkUnit) -> dict[str | None, str]:
+    raise lost_error(unit.uri)
 
 
 def _input(rows: FixedRows | FixedSample, account: Mapping[str, Any]) -> Input:

@@ -16,9 +16,11 @@ from datacheck.arrow_layouts import is_text
 from datacheck.batch import RAW_NAME, Batch, Column
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.formats import format_of_name, get_format
+from datacheck.jobs.executors.isolated import Isolated
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.reading_for_schema import text_dtypes
 from datacheck.jobs.requeue_shards import batch_of_shard, keys_of_samples, table_of_shard
+from datacheck.jobs.units.scan import lost_error
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_names import QUARANTINE, ROWS, stem_of
 from datacheck.sinks.columns import arrow_batch, arrow_schema
@@ -131,7 +133,7 @@ def _tables_of(fixed: Any, quarantined: Sequence[QuarantinedRows]) -> Iterator[t
                 samples = samples or keys_of_samples(one for some in quarantined for one in some.tables)
                 yield file.uri, table_of_shard(file, samples)
             else:
-                yield file.uri, _read(file.uri, file.format)
+                yield file.uri, Isolated(_read, _lost)(file)
         return
     uri, batches = batches_of(fixed)
     yield uri, _as_table(list(batches))
@@ -142,16 +144,20 @@ def _as_table(batches: Sequence[Batch]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _read(uri: str, format_: str) -> pa.Table:
+def _read(file: InputFile) -> pa.Table:
     """A whole file as a table; raises ``UsageError`` if it cannot be read."""
     try:
-        info = source_for(uri, format_).inspect(uri, ReadOptions())
+        info = source_for(file.uri, file.format).inspect(file.uri, ReadOptions())
         batches = [batch for unit in info.units for batch in get_source(info.format).read(unit)]
         if not get_format(info.format).is_tabular or any(batch.malformed for batch in batches):
-            raise UsageError(f"{plain(uri)}: expected a table of fixed rows, in Parquet, Arrow or CSV")
+            raise UsageError(f"{plain(file.uri)}: expected a table of fixed rows, in Parquet, Arrow or CSV")
         return _as_table(batches)
     except SourceError as error:
         raise UsageError(str(error)) from None
+
+
+def _lost(file: InputFile) -> pa.Table:
+    raise UsageError(str(lost_error(file.uri)))
 
 
 def _identity_columns(table: pa.Table, uri: str) -> tuple[str, str]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from datacheck.errors import UsageError, nearest_name
 from datacheck.formats import format_of_name, get_format
+from datacheck.jobs.executors.isolated import Isolated
 from datacheck.jobs.identify import states_of
 from datacheck.jobs.inputs import Input, input_of, path_from_pipeline
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.reading_for_schema import read_options
-from datacheck.jobs.scan import are_paths, inspect_file
+from datacheck.jobs.scan import are_paths, inspect_file, lost_inspection
 from datacheck.leaves import IntArray
 from datacheck.publishing.identity import LABEL_FIELD, InputState
 from datacheck.publishing.manifest import identity_of
@@ -172,7 +173,7 @@ class _Samples:
         account = self._accounts[index]
         (path, *_) = _files(account, QUARANTINE)
         name = _below_split(path["path"], account)
-        item = input_of(str(account["split"]), file, inspect_file(file))
+        item = input_of(str(account["split"]), file, Isolated(inspect_file, lost_inspection)(file))
         if item.error is not None:
             raise UsageError(str(item.error))
         labels = {label: uri for uri, label in find_labels(file.uri, name)}

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from datacheck.arrow_layouts import is_text
 from datacheck.batch import Batch, Column, Fault
+from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import BoolArray
 from datacheck.sources.examined import Examined
@@ -31,6 +33,7 @@ _KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ),
     ("audio", re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2]", re.DOTALL)),
 )
+UNKNOWN = "of no known format"
 _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE), "an HTML page"),
     (re.compile(rb"\s*<(\?xml|error)", re.IGNORECASE), "an XML document"),
@@ -52,7 +55,7 @@ def describe_other(data: bytes) -> str:
         return "empty"
     if not any(data[:4096]):
         return "nothing but zero bytes"
-    return next((name for pattern, name in _OTHERS if pattern.match(data[:512])), "of no known format")
+    return next((name for pattern, name in _OTHERS if pattern.match(data[:512])), UNKNOWN)
 
 
 def with_media(batch: Batch, kind: str | None = None) -> Batch:
@@ -63,8 +66,8 @@ def with_media(batch: Batch, kind: str | None = None) -> Batch:
     """
     columns: list[Column] = []
     faults = list(batch.faults)
-    for column in batch.columns:
-        found = (kind or _kind_by_name(column) or _kind_of(column)) if _may_hold_bytes(column) else None
+    for column in map(_with_text_paths, batch.columns):
+        found = (kind or _kind_of(column)) if _may_hold_bytes(column) else None
         examine = None if found is None else _examiner(found)
         if examine is None or found is None:
             columns.append(column)
@@ -73,7 +76,7 @@ def with_media(batch: Batch, kind: str | None = None) -> Batch:
         described, of_column = _describe(column, found, examine)
         columns += [replace(one, is_sample=column.is_sample) for one in described]
         faults += of_column
-    if not any(column.is_media for column in columns):
+    if all(column is before for column, before in zip(columns, batch.columns, strict=False)):
         return batch
     return replace(batch, columns=tuple(columns), faults=tuple(faults))
 
@@ -103,8 +106,8 @@ def _examiner(kind: str) -> Callable[[Any], Examined] | None:
 
 
 def _may_hold_bytes(column: Column) -> bool:
-    """Whether a column is not one of numbers, which most are."""
-    return not isinstance(column.data, np.ndarray) and not pa.types.is_primitive(column.data.type)
+    """Whether a column is neither one of numbers, which most are, nor one that was looked into."""
+    return not (isinstance(column.data, np.ndarray) or column.is_media or pa.types.is_primitive(column.data.type))
 
 
 def _bytes_of(column: Column) -> tuple[pa.Array, pa.Array | None] | None:
@@ -120,35 +123,55 @@ def _bytes_of(column: Column) -> tuple[pa.Array, pa.Array | None] | None:
         # Not flatten(), since the bytes of a null are nothing.
         parts = data.flatten()
         paths = parts[names.index("path")] if "path" in names else None
+        if paths is not None and types.is_dictionary(paths.type):
+            paths = paths.dictionary_decode()
+        if paths is not None and not (types.is_null(paths.type) or is_text(paths.type)):
+            paths = None
         data = parts[names.index("bytes")]
     if not (types.is_binary(data.type) or types.is_large_binary(data.type)):
         return None
     return data, paths
 
 
-def _suffix_of(column: Column) -> str:
-    """The suffix that the name of a column is, as in a tar shard; empty for any other name."""
-    suffix = f".{(column.name or '').rpartition('.')[2].lower()}"
+def _with_text_paths(column: Column) -> Column:
+    """The column with paths of text, which they are also where all are missing, and writers give them no type."""
+    found = _bytes_of(column) if _may_hold_bytes(column) else None
+    if found is None or found[1] is None or not pa.types.is_null(found[1].type):
+        return column
+    assert not isinstance(column.data, np.ndarray)
+    kind = column.data.type
+    fields = [one.with_type(pa.string()) if one.name == "path" else one for one in kind]
+    return replace(column, data=column.data.cast(pa.struct(fields)))
+
+
+def _suffix_of(name: str) -> str:
+    """The suffix of a file, or the one that the name of a column is, as in a tar shard; empty for any other name."""
+    suffix = f".{name.rpartition('.')[2].lower()}"
     return suffix if suffix in _SUFFIXES else ""
 
 
-def _kind_by_name(column: Column) -> str | None:
-    if not _suffix_of(column) or _bytes_of(column) is None:
-        return None
-    return "audio" if _SUFFIXES[_suffix_of(column)] in _AUDIO else "image"
+def _kind_of_name(name: str) -> str | None:
+    suffix = _suffix_of(name)
+    return ("audio" if _SUFFIXES[suffix] in _AUDIO else "image") if suffix else None
 
 
 def _kind_of(column: Column) -> str | None:
     found = _bytes_of(column)
-    if found is None or not len(found[0]):
+    if found is None:
         return None
-    data = found[0]
+    if (named := _kind_of_name(column.name or "")) or not len(found[0]):
+        return named
+    data, paths = found
     positions = sorted({len(data) * part // _NUM_SAMPLES for part in range(_NUM_SAMPLES)})
     views = [_views(data.slice(position, 1))[0] for position in positions]
-    kinds = [media_kind(view[:16].tobytes()) for view in views if view is not None]
-    known = [kind for kind in kinds if kind is not None]
-    # One that is broken does not hide what the others are.
-    return max(known, key=known.count) if len(known) * 2 > len(kinds) else None
+    heads = [view[:512].tobytes() for view in views if view is not None]
+    known = [kind for head in heads if (kind := media_kind(head[:16])) is not None]
+    # What is downloaded in place of images does not hide what the others are.
+    others = [head for head in heads if media_kind(head[:16]) is None and describe_other(head) == UNKNOWN]
+    if len(known) > len(others):
+        return max(known, key=known.count)
+    by_name = [] if paths is None else [_kind_of_name(paths[position].as_py() or "") for position in positions]
+    return max(by_name, key=by_name.count) if by_name else None
 
 
 def _views(data: pa.Array) -> list[memoryview | None]:
@@ -167,8 +190,8 @@ def _describe(column: Column, kind: str, examine: Callable[[Any], Examined]) -> 
     found = _bytes_of(column)
     assert found is not None
     data, paths = found
-    examined = [None if view is None else _examine(view, kind, examine) for view in _views(data)]
-    named = [_suffix_of(column)] * len(examined) if paths is None else paths.to_pylist()
+    examined = [None if view is None else _examine(view, examine) for view in _views(data)]
+    named = [_suffix_of(column.name or "")] * len(examined) if paths is None else paths.to_pylist()
     if any(named):
         for one, path in zip(examined, named, strict=True):
             if one is not None and path:
@@ -176,17 +199,22 @@ def _describe(column: Column, kind: str, examine: Callable[[Any], Examined]) -> 
     return list(_columns(column.name or kind, examined)), list(_faults(column.name or kind, examined))
 
 
-def _examine(view: memoryview, kind: str, examine: Callable[[Any], Examined]) -> Examined:
+def _examine(view: memoryview, examine: Callable[[Any], Examined]) -> Examined:
     head = view[:4096].tobytes()
-    if media_kind(head[:16]) is None and (other := describe_other(head)) != "of no known format":
+    if media_kind(head[:16]) is None and (other := describe_other(head)) != UNKNOWN:
         return Examined(faults=[("DC601", f"it is {other}")])
     try:
         examined = examine(view)
     except Exception as error:  # libraries raise anything on damaged bytes
-        text = plain(str(error).partition("\n")[0], 120)
-        return Examined(faults=[("DC601", f"{kind} cannot be decoded: {text or type(error).__name__}")])
+        return Examined(faults=[("DC601", problem_of(error))])
     examined.facts["hash"] = hashlib.sha256(view).hexdigest()[:32]
     return examined
+
+
+def problem_of(error: Exception) -> str:
+    """What a library says of bytes that cannot be decoded, in a line."""
+    text = error.problem if isinstance(error, SourceError) else str(error)
+    return plain(text.partition("\n")[0], 120) or type(error).__name__
 
 
 _SUFFIXES = {

@@ -18,6 +18,7 @@ from datacheck.batch import Batch, Column
 from datacheck.errors import UsageError
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, split_rows
 from datacheck.sources.huggingface import batches_of_dataset, is_dataset, is_dataset_dict
+from datacheck.sources.media import with_media
 from datacheck.sources.members import plan_members
 from datacheck.sources.pandas_columns import pandas_columns
 from datacheck.sources.structure import batches_of_array, batches_of_table, find_arrays, to_column
@@ -41,7 +42,7 @@ class MemorySource:
         raise NotImplementedError("data in memory has no header")
 
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        return iter([unit.data]) if isinstance(unit.data, Batch) else _batches(unit.data)
+        return map(with_media, [unit.data] if isinstance(unit.data, Batch) else _batches(unit.data))
 
 
 def parts_of(data: Any) -> dict[str, Any]:
@@ -54,9 +55,9 @@ def parts_of(data: Any) -> dict[str, Any]:
 def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
     """Data in memory as batches, and ``MEMORY_URI``.
 
-    NaN stays NaN and null stays null. Raises ``UsageError`` for data of an unknown type.
+    NaN stays NaN and null stays null, and images and audio are looked into. Raises ``UsageError`` for data of an unknown type.
     """
-    return MEMORY_URI, _batches(data)
+    return MEMORY_URI, map(with_media, _batches(data))
 
 
 def _batches(data: Any) -> Iterator[Batch]:

@@ -31,6 +31,7 @@ from datacheck.sources.base import (
 from datacheck.sources.error_translation import check_members, translate_inspect_errors, translate_read_errors
 from datacheck.sources.json_columns import JsonColumns
 from datacheck.sources.json_values import load_sample
+from datacheck.sources.media import problem_of
 from datacheck.sources.packed import open_packed
 from datacheck.sources.tar_members import Member, TarProblem, read_members
 from datacheck.text import plain
@@ -209,8 +210,7 @@ def _column(
                 try:
                     values[index] = decode(value)
                 except Exception as error:  # NumPy and json raise anything on damaged bytes
-                    text = plain(str(error).partition("\n")[0], 120)
-                    bad.append((index, f"{kind} cannot be decoded: {text or type(error).__name__}"))
+                    bad.append((index, problem_of(error)))
                     values[index] = None
     builder = JsonColumns(dtypes)
     absent = np.array([value is None for value in values], np.bool_)
@@ -241,7 +241,7 @@ def _json(data: bytes) -> Any:
 
 @lru_cache(maxsize=256)
 def _npy_header(data: bytes) -> tuple[ArrayLayout, int]:
-    return parse_npy_header(io.BytesIO(data).read, "", "it")
+    return parse_npy_header(io.BytesIO(data).read, "", "npy")
 
 
 def _npy(data: bytes) -> np.ndarray[Any, Any]:

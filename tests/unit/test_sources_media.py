@@ -71,8 +71,9 @@ def damaged_png() -> bytes:
         (b'{"error": "gone"}', "DC901", "its first bytes say jsonl"),
         (bytes(100), "DC601", "it is nothing but zero bytes"),
         (image_bytes("PNG"), "DC602", "its name says jpeg, its bytes are png"),
-        (b"\xff\xd8\xff" + b"x" * 50, "DC601", "image cannot be decoded: it is not an image of a known format ("),
-        (audio_bytes(NOISE), "DC601", "image cannot be decoded"),
+        (b"\xff\xd8\xff" + b"x" * 50, "DC601", "cannot be decoded: it is not an image of a known format ("),
+        (audio_bytes(NOISE), "DC601", "cannot be decoded"),
+        (image_bytes()[:-1000] + bytes(1000), "DC601", "it ends in zeros where its pixels should be"),
     ],
 )
 def test_what_is_no_image_is_said_to_be_what_it_is(content: bytes, code: str, detail: str, tmp_path: Path) -> None:
@@ -80,6 +81,11 @@ def test_what_is_no_image_is_said_to_be_what_it_is(content: bytes, code: str, de
     (finding,) = datacheck.scan(tmp_path / "a.jpg").findings
     assert finding.code == code
     assert detail in finding.message
+
+
+def test_zeros_behind_the_end_of_an_image_are_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(image_bytes() + bytes(1000))
+    assert found(tmp_path / "a.jpg") == []
 
 
 def test_what_describes_an_image_is_not_missing_where_the_image_is_damaged(tmp_path: Path) -> None:
@@ -178,6 +184,37 @@ def test_images_in_a_column_are_looked_into_as_files_are(as_struct: bool, tmp_pa
     assert ("DC201", "image.width") in found(tmp_path / "t.parquet", schema)
 
 
+@pytest.mark.parametrize(
+    ("paths", "kind", "expected"),
+    [
+        (None, pa.null(), [("DC105", "image.path", 6)]),
+        (None, pa.string(), [("DC105", "image.path", 6)]),
+        (7, pa.int64(), []),
+        ("a.png", pa.string(), []),
+        ("a.png", pa.dictionary(pa.int8(), pa.string()), []),
+    ],
+)
+def test_images_in_memory_are_looked_into_whatever_their_paths_are(
+    paths: Any, kind: pa.DataType, expected: list[tuple[str, str, int]]
+) -> None:
+    # Most were not downloaded.
+    values = [image_bytes("PNG"), *[b"<html>"] * 4, image_bytes("PNG")[:-100]]
+    table = pa.table(
+        {
+            "image": pa.array(
+                [{"bytes": one, "path": paths} for one in values], pa.struct({"bytes": pa.binary(), "path": kind})
+            )
+        }
+    )
+    found = [(one.code, one.field, one.num_violations) for one in datacheck.scan(table).findings]
+    assert found == [("DC601", "image", 5), *expected]
+    assert [one.code for one in datacheck.scan(table.slice(1, 4)).findings if one.code != "DC105"] == (
+        ["DC601"] if paths == "a.png" else ["DC008"]
+    )
+    cleaned = datacheck.clean_data(table, [{"action": "quarantine"}])
+    assert (cleaned.data.column_names, cleaned.rows.tolist()) == (["image"], [0])
+
+
 def test_rows_with_broken_images_are_quarantined_and_the_table_is_as_it_was(tmp_path: Path) -> None:
     values = [image_bytes(), image_bytes()[:-100], image_bytes()]
     table = pa.table({"image": values, "x": [1.0, 2.0, 3.0]})
@@ -186,6 +223,11 @@ def test_rows_with_broken_images_are_quarantined_and_the_table_is_as_it_was(tmp_
     assert list(report.totals().values()) == [3, 2, 0, 1]
     (path,) = (part["path"] for part in report.accounts[0].outputs if part["kind"] == "rows")
     assert pq.read_table(tmp_path / "out" / path).to_pydict() == table.take([0, 2]).to_pydict()
+    # One that is still broken is not taken back.
+    (path,) = (part["path"] for part in report.accounts[0].outputs if part["kind"] == "quarantine")
+    rows = pq.read_table(tmp_path / "out" / path)
+    taken = datacheck.requeue(tmp_path / "pipeline.yaml", rows)
+    assert (taken.num_quarantined, [one.code for one in taken.findings]) == (1, ["DC601"])
 
 
 def test_what_describes_only_some_formats_is_not_missing_in_files_of_others(tmp_path: Path) -> None:

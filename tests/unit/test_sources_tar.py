@@ -141,10 +141,10 @@ def test_members_of_one_key_that_lie_apart_are_found(tmp_path: Path) -> None:
     ("name", "content", "problem"),
     [
         ("x.npy", npy([1, 2])[:-3], "header says"),
-        ("x.npy", b"\x80\x04pickle", "npy cannot be decoded"),
-        ("x.json", b"{", "json cannot be decoded"),
-        ("x.cls", b"cat", "cls cannot be decoded"),
-        ("x.txt", b"\xff\xfe", "txt cannot be decoded"),
+        ("x.npy", b"\x80\x04pickle", "cannot be decoded: the header of 'npy' does not begin"),
+        ("x.json", b"{", "cannot be decoded: Expecting"),
+        ("x.cls", b"cat", "cannot be decoded: invalid literal"),
+        ("x.txt", b"\xff\xfe", "cannot be decoded: 'utf-8' codec"),
     ],
 )
 def test_a_member_that_cannot_be_decoded_is_named(name: str, content: bytes, problem: str, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class PartFiles(Parts):
             return
         # Records can be copied only into files of their own format.
         raw = batch.raw if batch.raw is not None and batch.raw.format == self._task.format else None
-        batch = replace(batch, columns=tuple(column for column in batch.columns if not column.derived), raw=raw)
+        batch = replace(batch.stored(), raw=raw)
         if not self._writers:
             self._open(batch.take(np.empty(0, np.int64)))
         if batch.num_rows:
@@ -170,7 +170,7 @@ class PartFiles(Parts):
         is_quarantined = np.array([action is not Action.DROP_ROW for action in removed.actions.values], np.bool_)
         quarantined = np.flatnonzero(is_quarantined[removed.actions.indices])
         if len(quarantined):
-            chosen = original.take(removed.rows[quarantined])
+            chosen = original.stored().take(removed.rows[quarantined])
             self._open_quarantine(original).write(
                 chosen, removed.codes.take(quarantined), removed.reasons.take(quarantined)
             )
@@ -191,7 +191,9 @@ class PartFiles(Parts):
     def _open_quarantine(self, template: Batch) -> QuarantineWriter:
         if self._quarantine is None:
             base = f"{self._plan.parts}/{self._task.name}.quarantine"
-            self._quarantine = QuarantineWriter(base, template.take(np.empty(0, np.int64)), self._task.unit.uri)
+            self._quarantine = QuarantineWriter(
+                base, template.stored().take(np.empty(0, np.int64)), self._task.unit.uri
+            )
         return self._quarantine
 
     def _add_to_ledger(
