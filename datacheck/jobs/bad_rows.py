@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import merge
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Batch, Column
+from datacheck.batch import RAW_NAME, Batch, Column, MalformedRow
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.rules import format_value
-from datacheck.codes import CODES, OWN_CODE, codes_with_prefix, nearest_code
+from datacheck.codes import CODES, MALFORMED_ROW, OWN_CODE, codes_with_prefix, nearest_code
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.executors.isolated import Isolated, may_crash
+from datacheck.jobs.reading_for_schema import read_options
 from datacheck.jobs.scan import inspect_file, lost_inspection
 from datacheck.jobs.units.scan import lost_error
 from datacheck.leaves import IntArray
@@ -26,6 +28,7 @@ from datacheck.sources import expand_inputs, get_source
 from datacheck.sources.base import ReadOptions, WorkUnit
 from datacheck.sources.error_translation import translate_bugs
 from datacheck.storage.documents import load_schema
+from datacheck.text import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def find_bad_rows(
         loaded = load_schema(schema(file.uri) if callable(schema) else schema)
         load_libraries(loaded)
         rules = RuleSet(loaded)
-        info = Isolated(inspect_file, lost_inspection)(file)
+        reading = replace(read_options(file.options, loaded), by_columns=False, keep_going=False)
+        info = Isolated(inspect_file, lost_inspection)(replace(file, options=reading))
         if isinstance(info, SourceError):
             raise info
         for unit in info.units:
@@ -90,7 +94,10 @@ def find_bad_rows(
                 for batch in get_source(unit.format).read(unit):
                     coerced = coerce_batch(batch, loaded)
                     found = _by_row(checker.check_coerced(batch, coerced), codes, fields)
-                    yield from _rows(file.uri, batch, found)
+                    malformed = batch.malformed if (not codes or MALFORMED_ROW in codes) and not fields else ()
+                    yield from merge(
+                        _rows(file.uri, batch, found), _malformed_rows(file.uri, malformed), key=lambda one: one.row
+                    )
     if unknown := [code for code in codes if code not in CODES]:
         raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
 
@@ -138,6 +145,12 @@ def _rows(uri: str, batch: Batch, found: dict[int, list[tuple[str, str]]]) -> It
     for row, file_row, broken in zip(rows.tolist(), batch.file_rows(rows).tolist(), found.values(), strict=True):
         values = {column.name or "": _value_of(column, np.array([row])) for column in batch.columns}
         yield BadRow(uri, file_row, batch.line_of(file_row), tuple(broken), values)
+
+
+def _malformed_rows(uri: str, malformed: Iterable[MalformedRow]) -> Iterator[BadRow]:
+    for one in malformed:
+        values = {RAW_NAME: plain(f"{one.problem}: {one.text}")}
+        yield BadRow(uri, one.row, one.line, ((MALFORMED_ROW, ""),), values)
 
 
 def _value_of(column: Column, row: IntArray) -> str:

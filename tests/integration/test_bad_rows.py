@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from job_files import run_command, write_table
 
+import datacheck
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.bad_rows import find_bad_rows
 
@@ -97,6 +99,34 @@ def test_lines_of_text_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("x,y\n1,2\n,4\n")
     done = run_command("rows", "x.csv", cwd=tmp_path)
     assert done.stdout.splitlines()[1].split()[:4] == ["x.csv", "1", "3", "DC104"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "schema", "expected"),
+    [
+        ("x.csv", b"x,y\n1,2\n1,2,3\n,4\n1\n", None, [(1, "DC305"), (2, "DC104"), (3, "DC305")]),
+        ("x.csv", b"x,y\n-,2\n", {"fields": {"x": {"dtype": "float64"}}, "missing": ["-"]}, [(0, "DC104")]),
+        ("x.jsonl", b'{"x": NaN}\n{"x": \n{"x": 1}\n', None, [(0, "DC101"), (1, "DC305")]),
+        ("x.jpg", b"<html>", None, [(0, "DC601")]),
+        ("x.parquet", [b"\x89PNG\r\n\x1a\n", b"<html>"], None, [(0, "DC601"), (1, "DC601")]),
+    ],
+)
+def test_it_finds_what_a_scan_finds(
+    name: str, content: Any, schema: Any, expected: list[tuple[int, str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("PIL")
+    path = tmp_path / name
+    if isinstance(content, list):
+        write_table(path, {"image": content})
+    else:
+        path.write_bytes(content)
+    found = [(one.row, code) for one in find_bad_rows(path, schema) for code, _ in one.found]
+    assert found == expected
+    assert {one.code for one in datacheck.scan(path, schema).findings} == {code for _, code in expected}
+    only = expected[0][1]
+    assert [one.row for one in find_bad_rows(path, schema, codes=[only])] == [
+        row for row, code in found if code == only
+    ]
 
 
 def test_what_nobody_foresaw_names_the_file(data: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
