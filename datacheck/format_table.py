@@ -102,7 +102,7 @@ BUILT_IN: dict[str, Format] = {
     for record in (
         Format(
             name="torch",
-            suffixes=(".pt", ".pth"),
+            suffixes=(".pt", ".pth", ".ckpt"),
             magic=(*_ZIP, b"\x80"),
             recognizer="datacheck.sources.recognizers:is_torch_archive",
             source="datacheck.sources.torch_file:TorchSource",
@@ -113,6 +113,7 @@ BUILT_IN: dict[str, Format] = {
             name="npz",
             suffixes=(".npz",),
             magic=_ZIP,
+            recognizer="datacheck.sources.recognizers:is_npz",
             source="datacheck.sources.npz:NpzSource",
             sink="datacheck.sinks.npz:NpzSink",
             concatenator="datacheck.sinks.concatenate:NPZ",
@@ -422,5 +423,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
         suffixes=(".gpickle", ".pyg"),
         remedy="a pickle runs code when it is loaded: save the edge index and the features as .npz",
     ),
+    UnreadFormat(name="FFCV", suffixes=(".beton",), remedy="read the dataset that it was written from"),
     UnreadFormat(name="N5", suffixes=(".n5",), is_folder=True, remedy=_AS_ARRAYS),
 )

@@ -34,6 +34,7 @@ __all__ = [
     "known_suffixes",
     "load",
     "plugin_formats",
+    "recognize",
     "unread_format_of",
     "unread_format_of_name",
 ]
@@ -104,6 +105,18 @@ def _first_of_suffix(name: str, formats: Iterable[Format]) -> Format | None:
     return next((one for one in formats if one.suffixes and name.endswith(one.suffixes)), None)
 
 
+def recognize(uri: str, head: bytes) -> Format | None:
+    """The built-in format of a file by its first bytes."""
+    for record in BUILT_IN.values():
+        if (record.needs_recognition and not record.shares_suffix) or (
+            record.magic and not head.startswith(record.magic)
+        ):
+            continue
+        if load(record.recognizer)(uri, head) if record.recognizer else record.magic:
+            return record
+    return None
+
+
 def is_one_array(uri: str) -> bool:
     """Whether the name of a file says a format with a single array, such as ``.npy``."""
     record = format_of_name(uri)
@@ -112,8 +125,8 @@ def is_one_array(uri: str) -> bool:
 
 def unread_format_of_name(name: str) -> UnreadFormat | None:
     """The recognized format without a source that a name stands for."""
-    lowered = name.lower()
-    return next((one for one in UNREAD if lowered.endswith(one.suffixes)), None)
+    bare = _bare_name(name)
+    return next((one for one in UNREAD if bare.endswith(one.suffixes)), None)
 
 
 def unread_format_of(name: str, head: bytes) -> UnreadFormat | None:

@@ -109,6 +109,9 @@ class _Index:
 
 def _index(uri: str) -> _Index:
     path = posixpath.join(uri, DCP_METADATA)
+    if not storage_of(path).exists(path):
+        problem = f"its {DCP_METADATA!r} is missing, which is written last: the checkpoint was not saved to its end"
+        raise SourceError("DC911", uri, problem, "load an earlier checkpoint, or save this one again")
     return _read_index(uri, storage_of(path).stat(path).fingerprint)
 
 

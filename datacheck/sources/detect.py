@@ -7,13 +7,13 @@ from pathlib import PurePath
 
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import (
-    BUILT_IN,
     UNREAD,
     Format,
     format_of_name,
     get_format,
     known_suffixes,
     load,
+    recognize,
     unread_format_of,
 )
 from datacheck.sources.base import REWRITE_FILE, InputInfo, Source
@@ -66,7 +66,7 @@ def format_of(uri: str) -> Format:
     if record is not None and not record.shares_suffix:
         _confirm(uri, record, head)
         return record
-    found = _recognize(uri, head)
+    found = recognize(uri, head)
     if found is None:
         raise _unknown(uri, head)
     return found
@@ -81,7 +81,7 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
     if head.startswith(named.magic):
         return
     is_required = bool(named.magic) and named.requires_magic
-    other = _recognize(uri, head)
+    other = recognize(uri, head)
     if other is not None and other.output_name != named.output_name and not is_required:
         raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes say {other.name}", "rename it")
     if is_required:
@@ -92,18 +92,6 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
         elif unread is not None:
             instead, fix = f"say {unread.name}", unread.remedy
         raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes {instead}", fix)
-
-
-def _recognize(uri: str, head: bytes) -> Format | None:
-    """The built-in format of a file by its first bytes."""
-    for record in BUILT_IN.values():
-        if (record.needs_recognition and not record.shares_suffix) or (
-            record.magic and not head.startswith(record.magic)
-        ):
-            continue
-        if load(record.recognizer)(uri, head) if record.recognizer else record.magic:
-            return record
-    return None
 
 
 def _unknown(uri: str, head: bytes) -> SourceError:

@@ -15,10 +15,11 @@ from urllib.parse import unquote
 
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.findings import Finding
-from datacheck.formats import Format, format_of_name, known_suffixes, load, unread_format_of_name
+from datacheck.formats import Format, format_of_name, known_suffixes, load, recognize, unread_format_of_name
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.sources.label_files import Images
+from datacheck.sources.probe import HEAD_BYTES
 from datacheck.sources.skipped_files import is_companion, is_counted, is_counted_folder, skipped_finding
 from datacheck.storage.base import Entry, Storage, StoreError
 from datacheck.storage.object_uri import hide_secrets
@@ -363,7 +364,19 @@ def _is_wanted(storage: Storage, uri: str) -> bool:
     record = format_of_name(uri)
     if record is None or not record.needs_recognition:
         return record is not None
-    return not is_companion(posixpath.basename(uri)) and bool(load(record.recognizer)(uri, b""))
+    if is_companion(posixpath.basename(uri)):
+        return False
+    return bool(load(record.recognizer)(uri, b"")) or (record.shares_suffix and _is_of_other_format(storage, uri))
+
+
+def _is_of_other_format(storage: Storage, uri: str) -> bool:
+    """Whether the first bytes of a file with a shared suffix belong to a format that has others: weights in a ``.bin``."""
+    try:
+        with storage.open(uri) as file:
+            found = recognize(uri, file.read_at(0, HEAD_BYTES))
+    except OSError:
+        return False
+    return found is not None and not found.shares_suffix
 
 
 def _order(path: str) -> list[str]:

@@ -37,7 +37,7 @@ def is_dcp(storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
     """Whether a folder is a distributed checkpoint of torch, or what is left of one whose files are gone."""
     names = [entry.name for entry in entries if not entry.is_folder]
     if DCP_METADATA not in names or any(name.endswith(DCP_SUFFIX) for name in names):
-        return DCP_METADATA in names
+        return any(name.endswith(DCP_SUFFIX) for name in names)
     try:
         with storage.open(posixpath.join(folder, DCP_METADATA)) as file:
             return b"torch.distributed.checkpoint" in file.read_at(0, 1 << 12)

@@ -35,6 +35,9 @@ _NUMBERED = re.compile(
 )
 
 
+_WEIGHT_MAP = re.compile(r"(?P<stem>.+)\.(?P<suffix>safetensors|bin)\.index\..*json")
+
+
 @dataclass(frozen=True, slots=True)
 class _Index:
     """What one index file promises.
@@ -131,7 +134,7 @@ def _reader_of(name: str, files: AbstractSet[str]) -> Callable[[str, Any], _Inde
         return _read_splits
     if name == "index.json" and any(".mds" in other for other in files):
         return _read_shards
-    if ".safetensors.index." in name and name.endswith(".json"):
+    if _WEIGHT_MAP.fullmatch(name) is not None:
         return _read_weight_map
     return None
 
@@ -188,7 +191,7 @@ def _read_shards(uri: str, record: Any) -> _Index:
 
 
 def _read_weight_map(uri: str, record: Any) -> _Index:
-    """``model.safetensors.index.json``: the shard of each tensor."""
+    """``model.safetensors.index.json`` and ``pytorch_model.bin.index.json``: the shard of each tensor."""
     weights = record.get("weight_map") if isinstance(record, dict) else None
     if not isinstance(weights, dict):
         raise _unusable(uri, "has no mapping 'weight_map'")
@@ -197,8 +200,9 @@ def _read_weight_map(uri: str, record: Any) -> _Index:
     }
     for tensor, shard in weights.items():
         parts[shard].add(tensor)
-    stem = re.escape(posixpath.basename(uri).partition(".safetensors.index.")[0])
-    shards = re.compile(rf"{stem}-\d+-of-\d+\.(\w+\.)?safetensors")
+    named = _WEIGHT_MAP.fullmatch(posixpath.basename(uri))
+    assert named is not None
+    shards = re.compile(rf"{re.escape(named['stem'])}-\d+-of-\d+\.(\w+\.)?{named['suffix']}")
     return _Index(uri, parts, lambda name: shards.fullmatch(name) is not None)
 
 
@@ -252,6 +256,12 @@ def _check_tensors(index: _Index, folder: str, missing: AbstractSet[str]) -> Ite
         absent += sorted(promised - held)
         unnamed += sorted(held - promised)
     num_tensors = sum(map(len, index.parts.values()))
+    if moved := sorted(set(absent) & set(unnamed)):
+        verb = "is" if len(moved) == 1 else "are"
+        detail = f"{len(moved):,} of {quantity(num_tensors, 'tensor')} {verb} in another shard than it says: "
+        yield Finding("DC911", index.uri, None, len(moved), num_tensors, detail=detail + join_limited(moved))
+        absent = [name for name in absent if name not in moved]
+        unnamed = [name for name in unnamed if name not in moved]
     if absent:
         yield _missing(index.uri, num_tensors, len(absent), absent, "tensor")
     if unnamed:

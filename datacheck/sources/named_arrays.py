@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 #: Attributes whose value stands for a missing one, by the CF conventions.
 _MISSING = ("_FillValue", "missing_value")
-#: A chunk is read once where the rows of a batch with whole chunks take no more than this; else row by row.
+#: A chunk is read once where the rows of a batch with whole chunks take no more than this; else in parts of this size.
 MAX_CHUNK_BYTES = 256 << 20
 _BATCH_BYTES = 4 << 20
 
@@ -169,6 +169,9 @@ class _Reader:
         # Arrays of this size are read into memory that was used before; larger ones into pages that are new each time.
         is_copied = not all(one.is_mapped for one in self._arrays)
         target = min(TARGET_BATCH_BYTES, _BATCH_BYTES) if is_copied else TARGET_BATCH_BYTES
+        if multiple < chunk_rows:
+            # Each batch decodes a larger chunk from its beginning, so that there are to be few of them.
+            target = max(target, MAX_CHUNK_BYTES)
         left = [(start + first, number) for first, number in split_rows(count, row_bytes, target, multiple=multiple)]
         left.reverse()
         while left:
@@ -214,7 +217,8 @@ class _Reader:
         cause = self._errors[name]
         error = cause if isinstance(cause, SourceError) else to_source_error(self._unit.uri, cause)
         where = ordinal_list("row", rows[:5], len(rows) > 5)
-        detail = f"{quantity(len(rows), 'chunk')} of {name!r} cannot be read, from {where} on: {error.problem}"
+        noun = "chunk" if any(one.name == name and one.num_chunks for one in self._arrays) else "row"
+        detail = f"{quantity(len(rows), noun)} of {name!r} cannot be read, from {where} on: {error.problem}"
         return Finding(error.code, self._unit.uri, name, len(rows), len(rows), detail=f"{detail}; {error.remedy}")
 
     def _unwritten(self) -> Iterator[Finding]:

@@ -34,9 +34,12 @@ def is_packed(uri: str) -> bool:
 
 
 @contextmanager
-def open_packed(uri: str, options: ReadOptions) -> Iterator[ByteStream]:
-    """The bytes of a file, decompressed if its name says so. A truncated file raises ``OSError``; DC904 for a bomb."""
-    codec = _codec(uri)
+def open_packed(uri: str, options: ReadOptions, codec: str | None = None) -> Iterator[ByteStream]:
+    """The bytes of a file, decompressed if its name or ``codec`` says so.
+
+    A truncated file raises ``OSError``; DC904 for a bomb.
+    """
+    codec = codec or _codec(uri)
     with open_file(uri) as file:
         if codec is None:
             yield file

@@ -13,19 +13,31 @@ from datacheck.storage.registry import storage_of
 #: Bytes that are enough to recognize a table of numbers.
 _HEAD_BYTES = 4096
 _NUMBER = re.compile(r"(?i)[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|nan|inf(inity)?)")
+#: The pickled number that files of torch began with before they were zip archives.
+_TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 #: How an object of JSON begins.
 _OBJECT = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*+"\s*:')
 
 
 def is_torch_archive(uri: str, head: bytes) -> bool:
-    """Whether a file is a zip archive that ``torch.save`` wrote."""
+    """Whether ``torch.save`` wrote a file: a zip archive, or what it wrote before version 1.6."""
+    return head.startswith(_TORCH_BEFORE_1_6) or _has_member(uri, head, "/data.pkl")
+
+
+def is_npz(uri: str, head: bytes) -> bool:
+    """Whether a file is a zip archive with arrays of NumPy."""
+    return _has_member(uri, head, ".npy")
+
+
+def _has_member(uri: str, head: bytes, suffix: str) -> bool:
+    """Whether a file is a zip archive with a member whose name ends so."""
     if not head.startswith(b"PK"):
         return False
     from datacheck.sources.archive import open_zip
 
     try:
         with storage_of(uri).open(uri) as file, open_zip(file, ReadOptions().max_members, uri) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
+            return any(name.endswith(suffix) for name in archive.namelist())
     except (zipfile.BadZipFile, SourceError, OSError, ValueError, NotImplementedError):
         return False
 

@@ -25,7 +25,7 @@ _COMPANION_NAMES = re.compile(
     r"|(.*config|dataset_info|dataset_infos|dataset_dict|state|index|statistics|run|report|croissant|datapackage"
     r"|metadata|package|package-lock|pyproject|tokenizer|special_tokens_map|added_tokens|vocab"
     r"|generation_config|datacheck.*)\.(json|jsonl)"
-    r"|.*\.index(\.\w+)?\.json"
+    r"|.*\.index(\.\w+)?\.json|training_args\.bin"
 )
 #: The most kinds of files that a note lists.
 _MAX_KINDS = 6

@@ -34,6 +34,7 @@ from datacheck.sources.optional import import_library
 from datacheck.sources.packed import ByteStream, is_packed, open_packed
 from datacheck.sources.tf_example import ExampleColumns, Layout, layout_of, parsed_size
 from datacheck.storage.base import Fingerprint
+from datacheck.storage.registry import open_file
 
 #: The column of records that are no ``tf.train.Example``.
 OPAQUE = "record"
@@ -82,7 +83,7 @@ class TfrecordSource:
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         import_library(uri, "google.protobuf", "tfrecord")
-        if is_packed(uri) or fingerprint.size <= TARGET_UNIT_BYTES:
+        if is_packed(uri) or fingerprint.size <= TARGET_UNIT_BYTES or _hidden_codec(uri):
             # How many records a small file has is counted when it is read.
             unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
             return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
@@ -164,10 +165,19 @@ class _Records:
         return SourceError("DC901", self.uri, f"the file ends {where}", "it is truncated: rewrite it")
 
 
+def _hidden_codec(uri: str) -> str | None:
+    """The codec of a compressed file whose name does not say so: TensorFlow's option for it leaves the name as it is."""
+    with open_file(uri) as file:
+        head = file.read_at(0, _HEADER.size)
+    is_zlib = len(head) > 1 and head[0] == 0x78 and int.from_bytes(head[:2], "big") % 31 == 0
+    return "gzip" if (head.startswith(b"\x1f\x8b\x08") or is_zlib) and not is_tfrecord(uri, head) else None
+
+
 @contextmanager
 def _open(uri: str, options: ReadOptions, start: int = 0) -> Iterator[_Records]:
     crc32c = import_library(uri, "google_crc32c", "tfrecord").value
-    with open_packed(uri, options) as stream:
+    codec = None if start or is_packed(uri) else _hidden_codec(uri)
+    with open_packed(uri, options, codec) as stream:
         if start:
             stream.seek(start)  # type: ignore[attr-defined] # only a plain file has units that begin later
         yield _Records(uri, stream, start, options, crc32c)

@@ -192,6 +192,17 @@ def test_a_tensor_that_is_not_in_its_shard_is_named(folder: Path) -> None:
     report = datacheck.scan("data")
     assert [finding.code for finding in report.findings] == ["DC912", "DC911"]
     assert "tensors are missing: 'head', 'w3'" in report.findings[1].detail
+    write_index(folder, {**weights, "w2": weights["w3"], "w3": weights["w2"]})
+    expected = "DC911 error: is not complete: 2 of 3 tensors are in another shard than it says: 'w2', 'w3'"
+    assert messages(datacheck.scan("data")) == [f"{expected} (data/model.safetensors.index.json)"]
+
+
+def test_the_index_of_weights_in_bins_is_a_promise(folder: Path) -> None:
+    np.save(folder / "a.npy", np.ones(2))
+    index = {"weight_map": {"w1": "pytorch_model-00001-of-00002.bin", "w2": "pytorch_model-00002-of-00002.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (finding,) = datacheck.scan("data").findings
+    assert (finding.code, "2 of 2 parts are missing" in finding.message) == ("DC911", True)
 
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/etc/x.safetensors", "a\\x.safetensors", 7, None, ["x"]])

@@ -97,6 +97,8 @@ def test_a_cut_avro_file(place: str, tmp_path: Path) -> None:
     ("name", "what", "fix"),
     [
         ("a.array_record", "ArrayRecord", "copy its records to TFRecord"),
+        ("a.array_record-00000-of-00002", "ArrayRecord", "copy its records to TFRecord"),
+        ("a.beton", "FFCV", "read the dataset that it was written from"),
         ("a.pkl", "pickle", "save its arrays as .npy or .npz"),
         ("a.gpickle", "pickled graph", "save the edge index and the features as .npz"),
     ],

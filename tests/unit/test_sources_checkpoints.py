@@ -148,6 +148,21 @@ def test_state_dicts_and_states_of_optimizers_are_read_by_name(tmp_path: Path) -
     assert errors == [("DC209", "model.1.running_var", 1), ("DC102", "optimizer.state.0.exp_avg_sq", 1)]
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_weights_of_torch_are_found_in_a_folder_under_every_usual_name(is_zip: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for name in ("pytorch_model.bin", "optimizer.bin", "epoch=1.ckpt", "last.pt"):
+        weights = {"w": torch.tensor([1.0, float("nan")])}
+        torch.save(weights, tmp_path / name, _use_new_zipfile_serialization=is_zip)
+    # Arguments of a run, and other files of bytes.
+    torch.save({"lr": float("nan")}, tmp_path / "training_args.bin")
+    (tmp_path / "other.bin").write_bytes(bytes(range(256)))
+    findings = datacheck.scan(tmp_path).findings
+    assert [(one.code, one.field) for one in findings] == [("DC101", "w")] * 4 + [("DC913", None)]
+    assert "1 file was not checked" in findings[-1].message
+
+
 # DCP
 
 
@@ -190,9 +205,12 @@ def test_files_that_are_missing_cut_or_not_named_are_findings(dcp: Path) -> None
     findings = datacheck.scan(dcp).findings
     assert "'__0_0.distcp'" in next(one for one in findings if one.code == "DC911").message
     assert {one.field for one in findings if one.code == "DC005"} == {"model.w", "model.t", "model.b", "opt.step"}
-    # Also where nothing but the metadata is left.
+    # Also where nothing but the metadata is left, or where they were not written.
     (dcp / "__9_0.distcp").unlink()
     assert "DC911" in {one.code for one in datacheck.scan(dcp).findings}
+    (dcp / ".metadata").rename(dcp / "__0_0.distcp")
+    (finding,) = datacheck.scan(dcp.parent).findings
+    assert (finding.code, "'.metadata' is missing" in finding.message) == ("DC911", True)
 
 
 @pytest.mark.torch

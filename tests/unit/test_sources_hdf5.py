@@ -17,7 +17,7 @@ from source_files import inspect, join, read_batches, shrink_units
 import datacheck
 from datacheck import ReadOptions
 from datacheck.findings import Severity
-from datacheck.sources import get_source
+from datacheck.sources import get_source, named_arrays
 from datacheck.sources.base import fingerprint_of
 from datacheck.sources.hdf5 import _Hdf5File, _known
 
@@ -152,6 +152,19 @@ def test_a_damaged_chunk_is_named_and_the_others_are_read(tmp_path: Path) -> Non
     assert "1 chunk of 'x' cannot be read, from row 300 on" in report.findings[1].message
     assert report.num_rows == 1000
     assert report.findings[0].num_checked == 3600
+
+
+def test_a_chunk_too_large_for_a_batch_is_decoded_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read decodes it from its beginning."""
+    values = np.arange(10_000.0)
+    values[9000] = NAN
+    path = write(
+        tmp_path / "a.h5", lambda file: file.create_dataset("x", data=values, chunks=(10_000,), compression="gzip")
+    )
+    monkeypatch.setattr(named_arrays, "MAX_CHUNK_BYTES", 1 << 15)
+    monkeypatch.setattr(named_arrays, "_BATCH_BYTES", 1 << 8)
+    batches = read_batches(inspect(path))
+    assert [batch.num_rows for batch in batches] == [4096, 4096, 1808]
 
 
 # Other files

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,13 @@ def test_parts_numbered_after_the_suffix_are_found(tmp_path: Path) -> None:
     (tmp_path / "train.tfrecord-00000-of-00002").write_bytes(tfrecord_bytes([example(x=NAN)]))
     codes = {code for code, *_ in found(tmp_path)}
     assert codes == {"DC101", "DC911"}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_compressed_records_are_read_whatever_the_name(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """The option of TensorFlow for it leaves the name as it is."""
+    (tmp_path / "a.tfrecord").write_bytes(pack(tfrecord_bytes([example(x=NAN)])))
+    assert [code for code, *_ in found(tmp_path)] == ["DC101"]
 
 
 def test_a_run_copies_what_it_keeps_and_serializes_what_it_repairs(tmp_path: Path) -> None:
