@@ -40,7 +40,8 @@ def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None)
     """
     formats = [format_of_name(file.uri) for file in files]
     fingerprints = [
-        _fingerprint(file.uri) if one is not None and one.is_cacheable else None
+        # What a shared suffix stands for depends on more than the file: a .bin is Megatron's if it has an index.
+        _fingerprint(file.uri) if one is not None and one.is_cacheable and not one.shares_suffix else None
         for file, one in zip(files, formats, strict=True)
     ]
     keys = [_key(file.uri) for file in files]

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -205,6 +206,17 @@ def test_a_verdict_depends_on_the_suffix(write: Write) -> None:
     first, second = check(), check()
     assert second.num_unchanged == 2
     assert second.findings == first.findings
+
+
+def test_a_verdict_on_tokens_depends_on_the_index_beside_them(folder: Path) -> None:
+    ids = np.arange(6, dtype=np.uint16)
+    ids.tofile("a.bin")
+    head = b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 8, 2, 3)
+    for places, expected in (([0, 6], []), ([0, 4], ["DC901"])):
+        parts = np.array([3, 3], "<i4"), np.array(places, "<i8"), np.arange(3, dtype="<i8")
+        (folder / "a.idx").write_bytes(head + b"".join(part.tobytes() for part in parts))
+        for _ in range(2):
+            assert [one.code for one in check("a.bin").findings] == expected
 
 
 def test_a_verdict_depends_on_hive_folders(folder: Path, write: Write) -> None:
