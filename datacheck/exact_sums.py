@@ -1,4 +1,4 @@
-"""Exact sums of floating-point values, at memory speed.
+"""Exact sums of the columns of floating-point matrices, at memory speed.
 
 The method is the pre-rounded summation of Demmel and Nguyen (2015, "Parallel Reproducible Summation"), repeated until
 nothing is left: adding and subtracting a large power of two rounds every value of a block to a multiple of a unit.

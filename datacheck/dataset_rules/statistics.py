@@ -18,8 +18,8 @@ import pyarrow as pa
 from datacheck.arrow_compute import pc
 from datacheck.batch import Batch
 from datacheck.dataset_rules.base import Context, DatasetOutcome, Part, RuleState
-from datacheck.dataset_rules.exact_moments import ExactMoments
 from datacheck.dataset_rules.field_values import FieldValues, Source, values_of
+from datacheck.exact_moments import ExactMoments
 from datacheck.findings import Finding
 from datacheck.leaves import has_nonfinite
 from datacheck.numerics import BLOCK, is_finite, nan_mask, to_float

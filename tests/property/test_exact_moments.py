@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from datacheck.dataset_rules.exact_moments import ExactMoments
 from datacheck.dataset_rules.member_screen import MemberScreen
+from datacheck.exact_moments import ExactMoments
 
 Array = np.ndarray[Any, Any]
 

@@ -32,6 +32,7 @@ LEVELS = {
     "numerics": 1,
     "sources": 1,
     "storage": 1,
+    "exact_moments": 1,
     "exact_sums": 1,
     "hashing": 2,
     "dataset_rules": 2,

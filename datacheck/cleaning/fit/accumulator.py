@@ -18,6 +18,7 @@ from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rules import Clip, Impute, Scalar
 from datacheck.cleaning.values import dtype_family
 from datacheck.errors import CleaningError
+from datacheck.exact_moments import ExactMoments
 from datacheck.exact_sums import ExactSum
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, Leaf
 from datacheck.numerics import to_float
@@ -72,11 +73,12 @@ class Accumulator:
         self.total = 0
         self.unusable: Counter[str] = Counter()
         self.num_values = np.zeros(width or 1, np.int64)
-        self._sum: ExactSum | None = None
+        #: An ``ExactMoments``, of features an ``ExactSum``; None for a statistic that is no mean.
+        self._sum: Any = None
         self._quantiles: list[Quantiles] = []
         self._frequencies: list[Frequencies] = []
         if self.statistic == "mean":
-            self._sum = ExactSum(width or 1)
+            self._sum = ExactMoments(squares=False) if width is None else ExactSum(width)
         elif self.statistic == "most_frequent":
             self._frequencies = [
                 Frequencies(f"{step.location}: {self.name}", limits.max_distinct) for _ in self.num_values
@@ -128,7 +130,7 @@ class Accumulator:
         self.total += other.total
         self.unusable.update(other.unusable)
         self.num_values = self.num_values + other.num_values
-        if self._sum is not None and other._sum is not None:
+        if self._sum is not None:
             self._sum.merge(other._sum)
         for mine, theirs in zip(self._quantiles, other._quantiles, strict=True):
             mine.merge(theirs)
@@ -221,7 +223,7 @@ class Accumulator:
         (self._quantiles or self._frequencies)[feature].add(values)
 
     def _numbers(self, values: Array) -> Array:
-        return to_float(values, self.dtype) if self.dtype in FLOAT_FORMATS else values
+        return to_float(values, self.dtype)
 
     def _require_same(self, dtype: str) -> None:
         if dtype != self.dtype:

@@ -49,7 +49,7 @@ _MODULES = {
     "datacheck.dataset_rules.base": ("FileTallies", "FileTally", "Part"),
     "datacheck.dataset_rules.dimensions": ("_Size",),
     "datacheck.dataset_rules.distinct_values": ("FirstValues",),
-    "datacheck.dataset_rules.exact_moments": ("ExactMoments",),
+    "datacheck.exact_moments": ("ExactMoments",),
     "datacheck.dataset_rules.positions": ("Scale",),
     "datacheck.dataset_rules.statistics": ("_Counts",),
     "datacheck.dataset_rules.together": ("Together",),

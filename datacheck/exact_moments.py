@@ -64,6 +64,10 @@ class ExactMoments:
     def sum(self) -> Fraction:
         return Fraction(self.units, 1 << _LOWEST)
 
+    def means(self, counts: list[int]) -> list[float]:
+        """The mean, rounded once, as the only one of a list: of the finite values there are ``counts[0]``."""
+        return [float(self.sum / counts[0])]
+
     @property
     def sum_of_squares(self) -> Fraction:
         return Fraction(self.square_units, 1 << 2 * _LOWEST)
