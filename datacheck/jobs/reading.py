@@ -24,7 +24,7 @@ class Reading(BaseModel):
         csv_null_values: words that mean null. NaN is not among them: ``nan`` is a number.
         csv_header: whether the first line has names. By default yes, except in a ``.txt`` of numbers.
         csv_comment: lines that begin with it are skipped. By default ``#`` in ``.txt`` files.
-        max_expanded_bytes: how far a file may expand: by default 1 GiB in memory at once, 64 GiB step by step.
+        max_expanded_bytes: how far a file may expand: by default 768 MiB in memory at once, 64 GiB step by step.
         max_expansion_ratio: how many times its size a file may expand to.
         max_members: how many members an archive may have.
         verify_checksums: whether to compare the checksums of Parquet pages and zip members with their bytes.

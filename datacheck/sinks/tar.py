@@ -64,14 +64,12 @@ def _rewritten(raw: bytes, row: int, changed: dict[str, Column], dropped: tuple[
         if suffix in dropped:
             continue
         if suffix in changed and member.data is not None:
-            content = _encoded(suffix, member.data, python_value(arrow_array(changed[suffix])[row]))
+            content = _encoded(suffix, bytes(member.data), python_value(arrow_array(changed[suffix])[row]))
             if content != member.data:
-                size = member.size + -member.size % BLOCK
-                header = header_with_size(member.raw[-size - BLOCK : len(member.raw) - size], len(content))
-                before = member.raw[: len(member.raw) - size - BLOCK]
-                parts += [before, header, content, bytes(-len(content) % BLOCK)]
+                *before, header, _ = member.raw
+                parts += [*before, header_with_size(header, len(content)), content, bytes(-len(content) % BLOCK)]
                 continue
-        parts.append(member.raw)
+        parts += member.raw
     return b"".join(parts)
 
 

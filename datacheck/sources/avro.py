@@ -213,7 +213,7 @@ def _read_long(file: IO[bytes]) -> int:
 
 def _blocks(container: _Container, file: IO[bytes], start: int) -> Iterator[_Block]:
     """The blocks from an offset on; raises where one does not end with the mark."""
-    size = file.seek(0, io.SEEK_END)
+    size, num_before = file.seek(0, io.SEEK_END), 0
     while start < size:
         file.seek(start)
         num_records, num_bytes = _read_long(file), _read_long(file)
@@ -223,7 +223,8 @@ def _blocks(container: _Container, file: IO[bytes], start: int) -> Iterator[_Blo
         file.seek(data_start + num_bytes)
         if file.read(_SYNC_BYTES) != container.sync:
             raise ValueError(f"the block at byte {start:,} does not end where its header says")
-        check_rows(container.uri, num_records, num_bytes * container.options.max_expansion_ratio, "a block")
+        num_before += num_records
+        check_rows(container.uri, num_before, size)
         yield _Block(start, data_start, num_records, num_bytes)
         start = data_start + num_bytes + _SYNC_BYTES
 

@@ -36,8 +36,8 @@ TARGET_BATCH_BYTES = 16 << 20
 RowsAre = Literal["file", "first-axis"]
 #: Files up to this size are known by their content where several machines read them.
 _SMALL_BYTES = 4 << 20
-#: The default limits of ``ReadOptions.max_expanded_bytes``.
-MAX_BYTES_AT_ONCE, MAX_BYTES_IN_STEPS = 1 << 30, 64 << 30
+#: The default limits of ``ReadOptions.max_expanded_bytes``. A process that holds the first stays below 1 GiB.
+MAX_BYTES_AT_ONCE, MAX_BYTES_IN_STEPS = 768 << 20, 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ReadOptions:
     looks across columns. ``keep_going`` yields what can be read of a damaged Parquet file, with the errors in
     ``Batch.unreadable``, instead of raising the first. ``dtypes`` are for formats without dtypes of their own (CSV).
 
-    The limits bound how far a file may expand. ``max_expanded_bytes`` is, unless set, 1 GiB for what must be in memory at
+    The limits bound how far a file may expand. ``max_expanded_bytes`` is, unless set, 768 MiB for what must be in memory at
     once (a compressed record batch, a decoded value) and 64 GiB for an archive that is decompressed step by step.
     ``verify_checksums`` compares the checksums of Parquet pages and zip members with their bytes.
     ``trust_statistics`` leaves Parquet column chunks unread whose statistics prove that no value breaks a rule.

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+import numpy as np
+import pyarrow as pa
+
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import log_error, log_errors, part_of, read_bounded
 from datacheck.sources.deleted_rows import DeletedRows, decode_z85
@@ -157,7 +160,7 @@ def _replay(uri: str, options: ReadOptions) -> _State:
         raise log_error(uri, problem, f"pass a version that is here (the newest is {newest}), or restore the log")
     state = _State(uri, version)
     for name in checkpoints.get(base, ()):
-        _apply(state, _checkpoint_actions(posixpath.join(log, name)), options)
+        _apply(state, _checkpoint_actions(posixpath.join(log, name), options), options)
     for number in range(base + 1, version + 1):
         name = posixpath.join(log, commits[number])
         content = read_bounded(name)
@@ -188,14 +191,21 @@ def _checkpoints(names: Iterable[str]) -> dict[int, list[str]]:
     }
 
 
-def _checkpoint_actions(uri: str) -> Iterator[dict[str, Any]]:
+def _checkpoint_actions(uri: str, options: ReadOptions) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     check_footer(uri, None, ReadOptions())
+    num_actions = 0
     with open_file(uri) as file, pq.ParquetFile(file, thrift_container_size_limit=ReadOptions().max_members) as parquet:
-        wanted = [name for name in parquet.schema_arrow.names if name in (*_ACTIONS, "sidecar")]
+        # A checkpoint names a file that was removed only for those who delete it: it adds no such file.
+        wanted = [name for name in parquet.schema_arrow.names if name in (*_ACTIONS, "sidecar") and name != "remove"]
         for batch in parquet.iter_batches(1024, columns=wanted):
-            for record in batch.to_pylist():
+            is_action = np.zeros(batch.num_rows, np.bool_)
+            for column in batch.columns:
+                is_action |= column.is_valid().to_numpy(zero_copy_only=False)
+            num_actions += int(np.count_nonzero(is_action))
+            check_members(uri, num_actions, options.max_members, "actions")
+            for record in batch.filter(pa.array(is_action)).to_pylist() if is_action.any() else ():
                 if record.get("sidecar"):
                     raise log_error(
                         uri, "the checkpoint of its log has sidecar files, which datacheck does not support", _EXPORT

@@ -172,11 +172,13 @@ def _arrays(uri: str, file: DataFile, size: int, options: ReadOptions) -> list[N
         alignment = value if key == "general.alignment" and value else alignment
     tensors = [_read_tensor(header) for _ in range(num_tensors)]
     start = -(-file.tell() // alignment) * alignment
-    ends = sorted({tensor.offset for tensor in tensors} | {size - start})
+    # Each has the bytes up to the next one: several that begin with the same bytes have none, but for the last of them.
+    in_order = sorted(range(num_tensors), key=lambda index: (tensors[index].offset, math.prod(tensors[index].shape)))
+    ends = [*(tensors[index].offset for index in in_order[1:]), size - start]
+    available = dict(zip(in_order, (min(end, size - start) for end in ends), strict=True)) if tensors else {}
     arrays: list[NamedArray] = []
-    for tensor in tensors:
-        end = next((one for one in ends if one > tensor.offset), tensor.offset)
-        arrays += _of_tensor(file, tensor, start, end - tensor.offset, header.order)
+    for index, tensor in enumerate(tensors):
+        arrays += _of_tensor(file, tensor, start, available[index] - tensor.offset, header.order)
     return [one.as_sample() for one in arrays] if options.rows == "file" else arrays
 
 

@@ -14,7 +14,7 @@ from datacheck.sources.error_translation import check_expansion
 from datacheck.storage.registry import open_file
 
 #: Arrow's name of the compression that a suffix stands for.
-_CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
+_CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 
 
 class ByteStream(Protocol):

@@ -7,14 +7,13 @@ encoded as the index says. Pickles are never loaded.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +31,14 @@ from datacheck.sources.base import (
 )
 from datacheck.sources.dataset_folders import log_errors, part_of
 from datacheck.sources.discover import InputFile
-from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import (
+    check_bytes,
+    check_expansion,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.sources.folder_recognizers import SHARD_INDEX, read_index
+from datacheck.sources.packed import ByteStream, is_packed, open_packed
 from datacheck.sources.sample_encodings import Encoding, litdata_encoding, mds_encoding
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
@@ -43,7 +48,6 @@ _HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "md5", "blake2b", "bl
 MDS_LAYOUT = ("column_names", "column_encodings", "column_sizes")
 #: Samples of no bytes take memory, too.
 _MAX_BATCH_SAMPLES = 1 << 16
-_CODECS = {".zstd": "zstd", ".gz": "gzip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,15 @@ class _ShardSource:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         shard = self._described(unit.uri)
-        codec = next((codec for suffix, codec in _CODECS.items() if unit.uri.endswith(suffix)), None)
-        with open_file(unit.uri) as file:
-            content = file if codec is None else _unpacked(unit, shard, file, codec)
-            if unit.options.verify_checksums and (finding := _wrong_hash(unit, shard)):
-                yield Batch((), 0, counts_rows=False, findings=(finding,))
-            yield from _Samples(unit, shard, content).batches()
+        if unit.options.verify_checksums and (finding := _wrong_hash(unit, shard)):
+            yield Batch((), 0, counts_rows=False, findings=(finding,))
+        with open_packed(unit.uri, unit.options) as stream:
+            if not is_packed(unit.uri):
+                yield from _Samples(unit, shard, cast("BinaryIO", stream), unit.fingerprint.size).batches()
+                return
+            content = _Unpacked(unit.uri, stream, shard.num_bytes)
+            yield from _Samples(unit, shard, content, shard.num_bytes).batches()
+            content.check_end()
 
     def _described(self, uri: str) -> _Shard:
         folder, name = posixpath.split(uri)
@@ -168,16 +175,45 @@ def list_litdata(uri: str, options: ReadOptions) -> list[InputFile]:
         return [InputFile(part_of(uri, chunk["filename"]), options, LitdataSource.format) for chunk in record["chunks"]]
 
 
-def _unpacked(unit: WorkUnit, shard: _Shard, file: BinaryIO, codec: str) -> BinaryIO:
-    """A compressed shard in memory."""
-    check_bytes(unit.uri, shard.num_bytes, unit.options.max_bytes_at_once, "a shard")
-    with pa.PythonFile(file, mode="r") as packed, pa.CompressedInputStream(packed, codec) as stream:
-        data: bytes = stream.read(shard.num_bytes + 1)
-    if len(data) != shard.num_bytes:
-        raise SourceError(
-            "DC901", unit.uri, f"it does not expand to the {shard.num_bytes:,} bytes of {SHARD_INDEX}", REWRITE_FILE
-        )
-    return io.BytesIO(data)
+class _Content(Protocol):
+    """The bytes of a shard: a file, or what it expands to."""
+
+    def seek(self, offset: int, /) -> int: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Unpacked:
+    """What a compressed shard expands to, from its beginning to its end; raises ``SourceError`` where that is not its size."""
+
+    def __init__(self, uri: str, stream: ByteStream, num_bytes: int) -> None:
+        self._uri, self._stream, self._num_bytes, self._at = uri, stream, num_bytes, 0
+
+    def seek(self, offset: int) -> int:
+        if offset < self._at:
+            raise SourceError("DC901", self._uri, "its samples do not follow each other", REWRITE_FILE)
+        while self._at < offset:
+            self.read(min(offset - self._at, TARGET_BATCH_BYTES))
+        return offset
+
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        stop = self._at + size
+        while self._at < stop:
+            parts.append(self._stream.read(stop - self._at))
+            self._at += len(parts[-1])
+            if not parts[-1]:
+                raise self._wrong_size()
+        return b"".join(parts)
+
+    def check_end(self) -> None:
+        self.seek(self._num_bytes)
+        if self._stream.read(1):
+            raise self._wrong_size()
+
+    def _wrong_size(self) -> SourceError:
+        problem = f"it does not expand to the {self._num_bytes:,} bytes of {SHARD_INDEX}"
+        return SourceError("DC901", self._uri, problem, REWRITE_FILE)
 
 
 def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
@@ -196,9 +232,8 @@ def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
 class _Samples:
     """The samples of a shard, as batches of columns; one batch is in memory."""
 
-    def __init__(self, unit: WorkUnit, shard: _Shard, file: BinaryIO) -> None:
-        self._unit, self._shard, self._file = unit, shard, file
-        self._size = file.seek(0, io.SEEK_END)
+    def __init__(self, unit: WorkUnit, shard: _Shard, file: _Content, size: int) -> None:
+        self._unit, self._shard, self._file, self._size = unit, shard, file, size
         head = self._read(0, 4)
         count = int.from_bytes(head, "little") if len(head) == 4 else -1
         if count != shard.num_samples:
@@ -209,14 +244,20 @@ class _Samples:
             raise SourceError(
                 "DC901", unit.uri, "the file ends inside the places of its samples", "it is truncated: rewrite it"
             )
-        self._offsets = np.frombuffer(self._read(4, 4 * (count + 2)), "<u4").astype(np.int64)
+        self._offsets = np.frombuffer(self._read(4, 4 * (count + 2)), "<u4")
+        lengths = np.diff(self._offsets.astype(np.int64))
+        is_read = (lengths >= 0) & (self._offsets[1:] <= size)
+        # Damaged places may let each sample be most of the file.
+        self._ends = np.cumsum(np.where(is_read, lengths, 0))
+        check_expansion(unit.uri, int(self._ends[-1]) if count else 0, size, 1, unit.options)
         self._sizes = [(field.name, field.size) for field in shard.fields]
 
     def batches(self) -> Iterator[Batch]:
         start, wanted = 0, self._unit.options.columns
         fields = [(index, one) for index, one in enumerate(self._shard.fields) if wanted is None or one.name in wanted]
         while start < self._shard.num_samples or start == 0:
-            stop = int(np.searchsorted(self._offsets, self._offsets[start] + TARGET_BATCH_BYTES))
+            before = self._ends[start - 1] if start else 0
+            stop = int(np.searchsorted(self._ends, before + TARGET_BATCH_BYTES))
             stop = max(start + 1, min(stop, self._shard.num_samples, start + _MAX_BATCH_SAMPLES))
             yield self._batch(start, min(stop, self._shard.num_samples), fields)
             start = stop
@@ -248,7 +289,7 @@ class _Samples:
 
     def _samples(self, start: int, stop: int) -> Iterator[memoryview]:
         """The bytes of samples, which lie one after the other unless their places are damaged: then none of a wrong one."""
-        places = self._offsets[start : stop + 1]
+        places = self._offsets[start : stop + 1].astype(np.int64)
         is_sound = bool((np.diff(places) >= 0).all()) and places[-1] <= self._size
         whole = memoryview(self._read(int(places[0]), int(places[-1]))) if is_sound and len(places) > 1 else None
         for begin, end in itertools.pairwise(places.tolist()):

@@ -19,7 +19,7 @@ from datacheck.batch import Batch, Column, Fault, RawRecords
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import BoolArray
-from datacheck.sources.arrays import ArrayLayout, parse_npy_header
+from datacheck.sources.arrays import MAX_HEADER_BYTES, ArrayLayout, parse_npy_header
 from datacheck.sources.base import (
     REWRITE_FILE,
     TARGET_BATCH_BYTES,
@@ -62,14 +62,15 @@ class TarSource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        row = 0
-        is_empty = True
-        for samples, problems in _groups(unit):
-            batch = _batch(samples, row, unit, problems)
-            row += len(samples)
-            is_empty = False
+        row, groups = 0, _groups(unit)
+        while (group := next(groups, None)) is not None:
+            batch = _batch(group[0], row, unit, group[1])
+            row += len(group[0])
+            del group
             yield batch
-        if is_empty:
+            # The next samples are read into the memory of these.
+            del batch
+        if not row:
             yield Batch((), 0)
 
 
@@ -85,8 +86,8 @@ class _Sample:
     is_whole: bool = True
 
     def add(self, suffix: str, member: Member) -> None:
-        self.raw.append(member.raw)
-        self.num_bytes += len(member.raw)
+        self.raw += member.raw
+        self.num_bytes += member.num_bytes
         if suffix in self.members:
             self.faults.append(("DC013", suffix, f"two members are called {plain(self.key)}.{plain(suffix)}"))
             return
@@ -94,7 +95,7 @@ class _Sample:
             problem = member.problem or f"its sample has {self.num_bytes:,} bytes, too many to be decoded"
             self.faults.append(("DC601", suffix, problem))
             self.is_whole = self.is_whole and bool(member.raw)
-            member = Member(member.name, member.offset, member.size, None, b"")
+            member = Member(member.name, member.offset, member.size, None, ())
         self.members[suffix] = member
 
 
@@ -132,14 +133,18 @@ def _groups(unit: WorkUnit) -> Iterator[tuple[list[_Sample], list[SourceError]]]
             key, suffix = named
             if not samples or samples[-1].key != key:
                 if samples and (num_bytes >= TARGET_BATCH_BYTES or len(samples) >= _MAX_ROWS):
-                    yield samples, problems
+                    group = samples, problems
                     samples, problems, num_bytes = [], [], 0
+                    yield group
+                    del group
                 samples.append(_Sample(key))
                 if (known := hash(key)) in seen:
                     samples[-1].faults.append(("DC013", KEY, f"the members of {plain(key)!r} are in several places"))
                 seen.add(known)
             samples[-1].add(suffix, member)
-            num_bytes += len(member.raw)
+            num_bytes += member.num_bytes
+            # The next one is read into the memory of this one, unless its sample has it.
+            del member
     if samples or problems:
         yield samples, problems
 
@@ -232,7 +237,8 @@ def _column(
 _NULL = object()
 
 
-def _json(data: bytes) -> Any:
+def _json(member: memoryview) -> Any:
+    data = bytes(member)
     value = load_sample(data)
     if b"\\u" in data:
         json.dumps(value, ensure_ascii=False).encode()
@@ -244,9 +250,11 @@ def _npy_header(data: bytes) -> tuple[ArrayLayout, int]:
     return parse_npy_header(io.BytesIO(data).read, "", "npy")
 
 
-def _npy(data: bytes) -> np.ndarray[Any, Any]:
+def _npy(data: memoryview) -> np.ndarray[Any, Any]:
     # Most members of a shard have the same header.
-    layout, header = _npy_header(data[: 10 + int.from_bytes(data[8:10], "little")] if data[6:7] == b"\1" else data)
+    width = 2 if bytes(data[6:7]) == b"\1" else 4
+    num_bytes = 8 + width + min(int.from_bytes(data[8 : 8 + width], "little"), MAX_HEADER_BYTES)
+    layout, header = _npy_header(bytes(data[:num_bytes]))
     if layout.dtype.kind not in "biuf" or layout.dtype.itemsize > 8:
         raise ValueError(f"its dtype {layout.dtype} is not decoded")
     if header + layout.num_bytes != len(data):
@@ -255,11 +263,11 @@ def _npy(data: bytes) -> np.ndarray[Any, Any]:
     return flat.astype(layout.dtype.newbyteorder("="), copy=False)
 
 
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
+_DECODERS: dict[str, Callable[[memoryview], Any]] = {
     "json": _json,
     "npy": _npy,
-    **dict.fromkeys(_INTEGERS, int),
-    **dict.fromkeys(_TEXTS, bytes.decode),
+    **dict.fromkeys(_INTEGERS, lambda data: int(bytes(data))),
+    **dict.fromkeys(_TEXTS, lambda data: str(data, "utf-8")),
 }
 
 
@@ -289,7 +297,8 @@ def _arrays(values: list[Any]) -> pa.Array:
     arrays = [value for value in values if value is not None]
     dtype = np.result_type(*{array.dtype for array in arrays}) if arrays else np.dtype(np.float32)
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
-    flat = np.concatenate([array.astype(dtype, copy=False) for array in arrays]) if arrays else np.empty(0, dtype)
+    arrays = [array.astype(dtype, copy=False) for array in arrays] or [np.empty(0, dtype)]
+    flat = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     inner = pa.Array.from_buffers(pa.from_numpy_dtype(dtype), len(flat), [None, pa.py_buffer(flat)])
     offsets = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64)
     kind = pa.large_list(inner.type)

@@ -30,14 +30,22 @@ _STEP = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member. ``data`` is None if it is not a file or is too large; ``raw`` are its bytes in the archive, with headers."""
+    """One member. ``data`` is None if it is not a file or is too large; ``raw`` are its bytes in the archive, with headers.
+
+    The two share the bytes: members are large.
+    """
 
     name: str
     offset: int
     size: int
-    data: bytes | None
-    raw: bytes
+    data: memoryview | None
+    raw: tuple[bytes, ...]
     problem: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes in the archive that are kept."""
+        return sum(map(len, self.raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +115,16 @@ def read_members(stream: ByteStream, max_bytes: int) -> Iterator[Member | TarPro
                 yield TarProblem(start, "a member is cut off, or its size is damaged", is_end=True)
                 return
             problem = f"it has {number:,} bytes, too many to be decoded"
-            yield Member(name or _name_of(header), start, number, None, b"", problem)
+            yield Member(name or _name_of(header), start, number, None, (), problem)
             heads, name, size, is_sparse = [], "", None, False
             continue
         data = reader.read(number + padding)
         if len(data) < number:
             yield TarProblem(start, f"the file ends inside the member {name or _name_of(header)!r}", is_end=True)
             return
-        content = data[:number]
         heads += [header, data]
         if is_extra:
+            content = data[:number]
             if kind == _LONG_NAME:
                 name = content.rstrip(b"\0").decode("utf-8", "surrogateescape")
             elif kind == _EXTENDED:
@@ -124,8 +132,9 @@ def read_members(stream: ByteStream, max_bytes: int) -> Iterator[Member | TarPro
             continue
         if kind != _FOLDER:
             problem = _problem_of(kind, is_sparse)
-            found = None if problem else content
-            yield Member(name or _name_of(header), start, number, found, b"".join(heads), problem)
+            found = None if problem else memoryview(data)[:number]
+            yield Member(name or _name_of(header), start, number, found, tuple(heads), problem)
+            del data, found
         heads, name, size, is_sparse = [], "", None, False
 
 

@@ -123,11 +123,13 @@ def layout_of(records: Sequence[bytes]) -> Layout:
 def parsed_size(record: bytes, limit: int) -> int:
     """About the bytes that a record takes once it is parsed, counted until they exceed ``limit``; without parsing it.
 
-    A feature without values has six bytes in a file and hundreds in memory, a value of ``bytes`` two and a hundred.
+    A feature without values has six bytes in a file and hundreds in memory, a value of ``bytes`` two and a hundred. The
+    bytes themselves are in the record, in what is parsed of it, and in a column.
     """
+    size = 4 * len(record)
     with suppress(ValueError):  # it will be found damaged
-        return len(record) + _parsed_size(memoryview(record), _EXAMPLE, limit)
-    return len(record)
+        size += _parsed_size(memoryview(record), _EXAMPLE, limit - size)
+    return size
 
 
 def _parsed_size(message: memoryview, nested: _Nested, limit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +177,17 @@ def _avro_of_long_texts(path: Path) -> None:
         fastavro.writer(file, schema, ({"s": LONG} for _ in range(600)), codec="deflate", sync_interval=1 << 31)
 
 
+def _tar_of_long_arrays(path: Path) -> None:
+    """Three members of 250 MiB."""
+    content = io.BytesIO()
+    np.save(content, np.ones((250 << 18) - 32, "f4"))
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for name in ("0.npy", "1.npy", "2.npy"):
+            member = tarfile.TarInfo(name)
+            member.size = content.tell()
+            archive.addfile(member, io.BytesIO(content.getbuffer()))
+
+
 def _text_of_many_columns(path: Path) -> None:
     path.write_text("," * 1_000_000 + "\n")
 
@@ -208,6 +221,7 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], set[str]]] = {
     "orc of long texts": (".orc", _orc_of_long_texts, {"DC904"}),
     "avro, one block": (".avro", _avro_of_long_texts, {"DC904"}),
     "csv of a million columns": (".csv", _text_of_many_columns, {"DC904"}),
+    "tar of long arrays": (".tar.gz", _tar_of_long_arrays, set()),
     "torch, shared lists": (".pt", _torch_shared_lists, {"DC904"}),
 }
 
@@ -249,11 +263,18 @@ def _arrow_list_views_without_end(path: Path) -> None:
     _write_arrow(path, pa.ListViewArray.from_arrays(pa.array(starts), pa.array(sizes), values))
 
 
-def _write_avro(path: Path, schema: dict[str, object], num_records: int, data: bytes) -> None:
+def _write_avro(path: Path, schema: dict[str, object], num_records: int, data: bytes, num_blocks: int = 0) -> None:
+    """A file of one block or, compressed, of several that are equal."""
     pytest.importorskip("fastavro")
     text = json.dumps(schema).encode()
-    header = b"Obj\x01" + _varint(2) + _varint(22) + b"avro.schema" + _varint(2 * len(text)) + text + b"\0" + b"s" * 16
-    path.write_bytes(header + _varint(2 * num_records) + _varint(2 * len(data)) + data + b"s" * 16)
+    metadata = b"" if not num_blocks else _varint(20) + b"avro.codec" + _varint(14) + b"deflate"
+    head = b"Obj\x01" + _varint(2 * (2 if num_blocks else 1)) + metadata
+    header = head + _varint(22) + b"avro.schema" + _varint(2 * len(text)) + text + b"\0" + b"s" * 16
+    if num_blocks:
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+        data = deflate.compress(data) + deflate.flush()
+    block = _varint(2 * num_records) + _varint(2 * len(data)) + data + b"s" * 16
+    path.write_bytes(header + block * max(num_blocks, 1))
 
 
 def _avro_fields_without_end(path: Path) -> None:
@@ -295,6 +316,29 @@ def test_what_would_decode_to_far_too_much_is_refused(
     write(tmp_path / f"x{suffix}")
     (finding,) = datacheck.scan(tmp_path / f"x{suffix}").findings
     assert finding.code == "DC904"
+
+
+def _avro_of_nulls(path: Path) -> None:
+    fields = [{"name": "a", "type": ["null", "long"]}]
+    _write_avro(path, {"type": "record", "name": "r", "fields": fields}, 1 << 20, bytes(1 << 20), num_blocks=17)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("x.avro", _avro_of_nulls),
+        ("x.jsonl.gz", lambda path: path.write_bytes(gzip.compress(b"{}\n" * 100_000))),
+        ("x.json.gz", lambda path: path.write_bytes(gzip.compress(b"[" + b"{}," * 100_000 + b"{}]"))),
+    ],
+)
+def test_rows_that_hardly_take_a_byte_of_the_file_are_bounded(
+    name: str, write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.error_translation.MAX_EMPTY_ROWS", 1 << 16)
+    write(tmp_path / name)
+    (finding,) = datacheck.scan(tmp_path / name).findings
+    assert finding.code == "DC904"
+    assert "it claims" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,15 @@ def test_plain_tensors_and_scales_of_quantised_ones_are_checked(tmp_path: Path) 
     ]
 
 
+def test_tensors_of_a_gguf_file_that_share_their_bytes_are_read_once(tmp_path: Path) -> None:
+    content = gguf_bytes({"empty": (0, (0,), b""), "a": (0, (8,), bytes(32)), "b": (0, (8,), b""), "c": (0, (8,), b"")})
+    shared = content.replace(struct.pack("<IQ", 0, 32), struct.pack("<IQ", 0, 0))
+    (tmp_path / "m.gguf").write_bytes(shared)
+    report = datacheck.scan(tmp_path / "m.gguf")
+    assert [(one.code, one.field) for one in report.findings if one.code == "DC005"] == [("DC005", "a"), ("DC005", "b")]
+    assert report.num_rows == 8
+
+
 def test_a_gguf_file_in_the_other_byte_order_is_read(tmp_path: Path) -> None:
     values = np.array([[1, NAN]], ">f4")
     (tmp_path / "m.gguf").write_bytes(gguf_bytes({"a.weight": (0, (1, 2), values.tobytes())}, order=">"))

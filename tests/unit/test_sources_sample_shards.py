@@ -106,7 +106,9 @@ def test_a_sample_that_does_not_fit_is_named_and_the_others_are_read(tmp_path: P
     assert report.num_rows == 20
 
 
-def test_a_compressed_shard_is_read_and_a_bomb_is_not(tmp_path: Path) -> None:
+def test_a_compressed_shard_is_read_and_one_of_another_size_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_mds(tmp_path / "m", {"x": "float32"}, [[f4(NAN)], [f4(1)]])
     raw = (folder / "shard.00000.mds").read_bytes()
     packed = pa.compress(raw, "zstd", asbytes=True)
@@ -115,9 +117,22 @@ def test_a_compressed_shard_is_read_and_a_bomb_is_not(tmp_path: Path) -> None:
     (folder / "index.json").write_text(json.dumps(index))
     (folder / "shard.00000.mds").rename(folder / "shard.00000.mds.zstd")
     (folder / "shard.00000.mds.zstd").write_bytes(packed)
+    # It is never in memory as a whole.
+    monkeypatch.setattr("datacheck.sources.base.MAX_BYTES_AT_ONCE", 16)
     assert found(folder) == [("DC101", "x", 1)]
-    (folder / "shard.00000.mds.zstd").write_bytes(pa.compress(bytes(1 << 20), "zstd", asbytes=True))
-    assert [code for code, *_ in found(folder)] == ["DC901"]
+    for content in (bytes(1 << 20), raw[:-1], raw + b"\0"):
+        (folder / "shard.00000.mds.zstd").write_bytes(pa.compress(content, "zstd", asbytes=True))
+        assert [code for code, *_ in found(folder)] == ["DC901"]
+
+
+def test_samples_that_are_all_the_whole_file_are_a_bomb(tmp_path: Path) -> None:
+    num_samples, size = 2_100, 40_000
+    folder = write_mds(tmp_path / "m", {"x": "bytes"}, [[b""]] * num_samples)
+    path = folder / "shard.00000.mds"
+    places = np.tile(np.array([0, size], "<u4"), num_samples // 2 + 1)[: num_samples + 1]
+    content = (struct.pack("<I", num_samples) + places.tobytes()).ljust(size, b"\0")
+    path.write_bytes(content)
+    assert [code for code, *_ in found(folder)][-1] == "DC904"
 
 
 def test_samples_of_no_bytes_are_read_in_batches_of_bounded_size(

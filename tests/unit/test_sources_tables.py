@@ -107,11 +107,15 @@ def test_a_checkpoint_stands_for_the_commits_before_it(delta: Path) -> None:
     added = pa.struct([("path", pa.string()), ("partitionValues", pairs)])
     rows = [{"path": "day=2/b.parquet", "partitionValues": [("day", "2")]}, None]
     protocol = [None, {"minReaderVersion": 1}]
-    checkpoint = pa.table({"add": pa.array(rows, added), "protocol": protocol})
+    # The file with the deletion vector that it had before.
+    removed = [None, {"path": "day=2/b.parquet"}]
+    checkpoint = pa.table({"add": pa.array(rows, added), "remove": removed, "protocol": protocol})
     pq.write_table(checkpoint, delta / "_delta_log" / f"{1:020}.checkpoint.parquet")
     for version in (0, 1):
         (delta / "_delta_log" / f"{version:020}.json").unlink()
     assert scan(delta) == (2, [])
+    (finding,) = datacheck.scan(delta, options=ReadOptions(max_members=1)).findings
+    assert (finding.code, finding.detail.partition(";")[0]) == ("DC904", "it has more than 1 actions")
     ((_, (found,)),) = [scan(delta, 0)]
     assert found[:2] == ("DC914", "events")
 

@@ -290,18 +290,23 @@ def test_a_damaged_record_among_equal_ones_is_seen(at: int) -> None:
     assert built(whole, at_once=True) == built(whole, at_once=False)
 
 
-@pytest.mark.parametrize("kind", ["features", "values of bytes"])
+@pytest.mark.parametrize("kind", ["features", "values of bytes", "one value", "no example"])
 def test_a_record_that_would_take_much_more_once_it_is_parsed_is_refused_before_it_is(
     kind: str, tmp_path: Path
 ) -> None:
-    record = example(**{f"f{index}": b"" for index in range(9000)} if kind == "features" else {"f": [b""] * 50_000})
+    record = {
+        "features": lambda: example(**{f"f{index}": b"" for index in range(9000)}),
+        "values of bytes": lambda: example(f=[b""] * 50_000),
+        "one value": lambda: example(f=bytes(300_000)),
+        "no example": lambda: b"\xff" * 300_000,
+    }[kind]()
     path = tmp_path / "a.tfrecord"
     path.write_bytes(tfrecord_bytes([record]))
     assert len(record) < 1 << 19
     (finding,) = datacheck.scan(path, options=ReadOptions(max_expanded_bytes=1 << 20)).findings
     assert finding.code == "DC904"
     assert "the record at byte 0, parsed, would take" in finding.message
-    assert found(path, options=ReadOptions(max_expanded_bytes=1 << 26)) == []
+    assert {code for code, _, _ in found(path, options=ReadOptions(max_expanded_bytes=1 << 26))} <= {"DC008"}
 
 
 def test_a_large_record_of_numbers_is_no_more_than_its_numbers(tmp_path: Path) -> None:
