@@ -9,15 +9,13 @@ from dataclasses import dataclass
 class Rule:
     """An expression, and what may take its place.
 
-    ``is_flat`` says that a gradient of 0 at the repaired values is right: nothing is kept there, or they are a minimum;
-    ``spares_nan`` says so of those that were NaN: 0 / 0 is the mean of nothing. ``is_wider`` says that the result has
-    another dtype. ``causes`` restricts it to some causes; empty for all. ``eps`` in the replacement is a number that
+    ``spares_nan`` says that what was NaN needs no gradient: 0 / 0 is the mean of nothing. ``is_wider`` says that the result
+    has another dtype. ``causes`` restricts it to some causes; empty for all. ``eps`` in the replacement is a number that
     neither rounds to 0 in the dtype nor has an infinite reciprocal, and ``dtype`` the dtype of the result.
     """
 
     pattern: str
     replacement: str
-    is_flat: bool = False
     spares_nan: bool = False
     is_wider: bool = False
     causes: tuple[str, ...] = ()
@@ -26,7 +24,7 @@ class Rule:
 def _rules(table: str, options: str = "") -> tuple[Rule, ...]:
     """The rules of a table, one a line: ``expression -> replacement | options``.
 
-    Options are ``flat``, ``spares_nan``, ``wider`` and causes. A line with ``NAME`` in it ends with ``for`` and the names of
+    Options are ``spares_nan``, ``wider`` and causes. A line with ``NAME`` in it ends with ``for`` and the names of
     functions: it is a rule for each of them.
     """
     rules = []
@@ -34,10 +32,10 @@ def _rules(table: str, options: str = "") -> tuple[Rule, ...]:
         text, _, names = line.partition(" for ")
         text, _, own = text.partition(" | ")
         words = (own or options).split()
-        causes = tuple(word for word in words if word not in ("flat", "spares_nan", "wider"))
+        causes = tuple(word for word in words if word not in ("spares_nan", "wider"))
         for name in names.split() or [""]:
             pattern, _, replacement = text.replace("NAME", name).partition(" -> ")
-            flags = ("flat" in words, "spares_nan" in words, "wider" in words)
+            flags = ("spares_nan" in words, "wider" in words)
             rules.append(Rule(pattern.strip(), replacement.strip(), *flags, causes))
     return tuple(rules)
 
@@ -71,8 +69,7 @@ x / sqrt(sum(pow(x, 2), dim, keepdim)) -> safe_normalize(x, dim=dim)
 """)
 
 #: Slices of which nothing is kept.
-_MASKED = _rules(
-    """
+_MASKED = _rules("""
 MultiheadAttention(..., key_padding_mask=mask) -> module(..., key_padding_mask=mask & ~mask.all(dim=1, keepdim=True))
 softmax(x, dim) -> masked_softmax(x, dim=dim)
 log_softmax(x, dim) -> masked_log_softmax(x, dim=dim)
@@ -91,17 +88,15 @@ nll_loss(x, target, weight=weight, ignore_index=ignore_index) \
 / (target != ignore_index).sum().clamp(min=1)
 NAME(x, target) -> masked_mean(F.NAME(x, target, reduction='none')) for mse_loss l1_loss smooth_l1_loss huber_loss \
 binary_cross_entropy binary_cross_entropy_with_logits
-""",
-    "flat",
-)
+""")
 
 #: Infinities that meet a 0, and sums of two masks.
 _INFINITIES = _rules("""
-exp(p) * p -> torch.exp(p) * p.clamp(min=torch.finfo(dtype).min) | flat
+exp(p) * p -> torch.exp(p) * p.clamp(min=torch.finfo(dtype).min)
 p * log(p) -> p * safe_log(p)
-a * b -> a * b.clamp(min=torch.finfo(dtype).min) | flat domain-error constant-not-finite
-a * c -> a * torch.finfo(dtype).min | flat float16-overflow
-a + b -> (a + b).clamp(min=torch.finfo(dtype).min) | flat float16-overflow
+a * b -> a * b.clamp(min=torch.finfo(dtype).min) | domain-error constant-not-finite
+a * c -> a * torch.finfo(dtype).min | float16-overflow
+a + b -> (a + b).clamp(min=torch.finfo(dtype).min) | float16-overflow
 """)
 
 #: Functions at the edge of their domain.
@@ -114,36 +109,36 @@ NAME(x) -> torch.NAME(x.clamp(min=0) + eps) for log log2 log10
 log1p(x) -> torch.log1p(x + eps)
 log1p(x) -> safe_log(1 + x, eps=eps)
 xlogy(x, y) -> x * safe_log(y)
-sqrt(x) -> safe_sqrt(x) | flat
+sqrt(x) -> safe_sqrt(x)
 sqrt(x) -> torch.sqrt(x.clamp(min=eps))
-norm(x, p, dim, keepdim) -> safe_norm(x, dim=dim, keepdim=keepdim) | flat
+norm(x, p, dim, keepdim) -> safe_norm(x, dim=dim, keepdim=keepdim)
 rsqrt(x) -> torch.rsqrt(x + eps)
 rsqrt(x) -> safe_div(1.0, safe_sqrt(x))
 reciprocal(x) -> safe_div(1.0, x)
 a / b -> safe_div(a, b) | spares_nan
 a / b -> a / b.clamp(min=eps)
 a / b -> a / (b + eps)
-x ** exponent -> safe_pow(x, exponent) | flat sqrt-gradient-at-zero
+x ** exponent -> safe_pow(x, exponent) | sqrt-gradient-at-zero
 x ** exponent -> safe_pow(x, exponent)
 x ** exponent -> safe_pow(x, exponent, eps=eps)
 NAME(x) -> torch.NAME(x * (1 - eps)) for acos asin erfinv atanh
-acos(x) -> safe_acos(x) | flat
-asin(x) -> safe_asin(x) | flat
-acosh(x) -> safe_acosh(x) | flat
+acos(x) -> safe_acos(x)
+asin(x) -> safe_asin(x)
+acosh(x) -> safe_acosh(x)
 atanh(x) -> safe_atanh(x)
-atan2(y, x) -> safe_atan2(y, x) | flat
+atan2(y, x) -> safe_atan2(y, x)
 logit(x) -> torch.logit(x * (1 - 2 * eps) + eps)
 logit(x) -> torch.logit(x, eps=eps)
 NAME(x) -> torch.NAME(x + eps) for lgamma digamma
 exp(x) -> safe_exp(x)
 expm1(x) -> torch.expm1(x.clamp(max=88.0))
-eigh(x) -> safe_eigh(x) | flat
-svd(x, full_matrices=False) -> safe_svd(x) | flat
+eigh(x) -> safe_eigh(x)
+svd(x, full_matrices=False) -> safe_svd(x)
 NAME(x) -> torch.linalg.NAME(x + eps * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)) for cholesky inv slogdet
 logdet(x) -> torch.logdet(x + eps * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device))
 solve(a, b) -> torch.linalg.solve(a + eps * torch.eye(a.shape[-1], dtype=a.dtype, device=a.device), b)
 ctc_loss(x, targets, input_lengths, target_lengths) \
--> F.ctc_loss(x, targets, input_lengths, target_lengths, zero_infinity=True) | flat
+-> F.ctc_loss(x, targets, input_lengths, target_lengths, zero_infinity=True)
 """)
 
 #: The operation alone in float32. Last, since it changes the dtype.

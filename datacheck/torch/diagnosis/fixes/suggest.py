@@ -146,15 +146,22 @@ class _Search:
             return f"the step is finite with it, but the loss is {trial.loss:.3g}"
         if trial.gradient_norm > LARGE_GRADIENT:
             return f"the step is finite with it, but the gradient norm is {trial.gradient_norm:.3g}"
-        is_flat = all(candidate.rule.is_flat or candidate.patch.is_identity for candidate in chosen)
-        if trial.num_dead and not is_flat:
-            return (
-                f"the step is finite with it, but {count(trial.num_dead)} of the {count(trial.num_repaired)} repaired values"
-                " get no gradient"
-            )
-        if not trial.has_gradient and not is_flat:
-            return "the step is finite with it, but every gradient is 0"
+        # The same function in a stable form has its own gradient, which may be 0; a safe one is a constant at the edge.
+        is_stable_form = all(one.patch.is_identity and "safe_" not in one.text for one in chosen)
+        num_dead, num_repaired = trial.num_dead, trial.num_repaired
+        if is_stable_form:
+            num_dead = 0
+        elif not trial.has_gradient:
+            num_dead = num_repaired = num_repaired or self._count_repaired_gradients(trial)
+        if num_dead:
+            dead = f"{count(num_dead)} of the {count(num_repaired)} repaired values get no gradient"
+            return f"the step is finite with it, but {dead}"
         return None
+
+    def _count_repaired_gradients(self, trial: Trial) -> int:
+        """How many values of gradients were non-finite; all of them where there were none, since the loss was."""
+        before = [int(nonfinite_mask(gradient).sum()) for _, gradient in self._baseline.gradients.values()]
+        return sum(before) if before else sum(gradient.numel() for _, gradient in trial.gradients.values())
 
     def _changes_gradients(self, trial: Trial) -> bool:
         """Whether gradients have changed that were finite."""
