@@ -55,6 +55,7 @@ class Format:
         is_sample: whether each file is one sample.
         shares_suffix: whether files of other formats have the same suffix by right, so that their first bytes decide.
         has_dtypes: whether files say which dtype a column has.
+        has_nested_dtypes: whether they say so of nested values, too, and not only of those beside JSON.
         is_cacheable: whether everything that is checked lies in the one file, so that its verdict can be remembered.
         is_slow_to_check: whether checking a file takes much longer than hashing it.
         may_crash: whether the library that reads it can end the process on a damaged file, so that jobs read it in another.
@@ -80,6 +81,7 @@ class Format:
     is_sample: bool = False
     shares_suffix: bool = False
     has_dtypes: bool = True
+    has_nested_dtypes: bool = True
     is_cacheable: bool = True
     is_slow_to_check: bool = False
     may_crash: bool = False
@@ -246,6 +248,7 @@ BUILT_IN: dict[str, Format] = {
             sink="datacheck.sinks.mds:MdsSink",
             indexer="datacheck.sinks.mds:write_index",
             is_tabular=True,
+            has_nested_dtypes=False,
             is_cacheable=False,
         ),
         Format(
@@ -255,6 +258,7 @@ BUILT_IN: dict[str, Format] = {
             source="datacheck.sources.sample_shards:LitdataSource",
             written_as="parquet",
             is_tabular=True,
+            has_nested_dtypes=False,
             is_cacheable=False,
         ),
         Format(
@@ -352,6 +356,7 @@ BUILT_IN: dict[str, Format] = {
             recognizer="datacheck.sources.recognizers:is_tar",
             source="datacheck.sources.tar:TarSource",
             sink="datacheck.sinks.tar:TarSink",
+            has_nested_dtypes=False,
             is_slow_to_check=True,
         ),
         # A .bin that no other format recognizes.

@@ -167,8 +167,14 @@ def _parent(path: str) -> str | None:
 
 
 def _dtypes(dataset: _Dataset, schema: Schema, severity: Severity | None = None) -> Iterator[Finding]:
-    has_dtypes = dataset.format is None or dataset.format.has_dtypes
-    for path, by_dtype in _values_by_path(dataset, _dtype_of if has_dtypes else _kind_of).items():
+    record = dataset.format
+
+    def has_dtype(path: str | None) -> bool:
+        is_nested = path is not None and ("." in path or "[" in path)
+        return record is None or (record.has_dtypes and (record.has_nested_dtypes or not is_nested))
+
+    by_path = _values_by_path(dataset, lambda column: (_dtype_of if has_dtype(column.path) else _kind_of)(column))
+    for path, by_dtype in by_path.items():
         by_dtype.pop("", None)
         declared = schema.field_for(path)
         if len(by_dtype) < 2 or (declared is not None and declared.dtype is not None):
@@ -179,7 +185,7 @@ def _dtypes(dataset: _Dataset, schema: Schema, severity: Severity | None = None)
         detail = "; ".join([*described, f"{usual} in {len(by_dtype[usual]):,}"])
         found = sorted(uri for uris in odd.values() for uri in uris)
         num_files = sum(map(len, by_dtype.values()))
-        weight = severity or (None if has_dtypes else Severity.WARNING)
+        weight = severity or (None if has_dtype(path) else Severity.WARNING)
         yield Finding("DC317", found[0], path, len(found), num_files, detail=detail, severity=weight)
 
 

@@ -36,6 +36,8 @@ MAX_LEGACY_BYTES = 512 << 20
 _GLOBAL = re.compile(
     r"GLOBAL ([\w.]+)|Can only (?:build|create)[^<]*but got <class '([\w.]+)'>|unrecognized function ([^\n]{1,200})"
 )
+#: What pickles of NumPy's arrays, numbers and dtypes call.
+_NUMPY_VALUE = re.compile(r"numpy\.(ndarray|dtype|dtypes\.\w+|_?core\.multiarray\.(_reconstruct|scalar))")
 #: torch's list of safe globals is shared by the whole process.
 _LOADING = threading.Lock()
 
@@ -174,6 +176,9 @@ def _unpickling_error(uri: str, text: str) -> SourceError:
         cause = next(filter(None, lines), "")
         return SourceError("DC901", uri, f"it cannot be unpickled ({plain(cause, 160)})", REWRITE_FILE)
     name = plain(next(group for group in match.groups() if group))
+    if _NUMPY_VALUE.fullmatch(name):
+        problem = f"it holds arrays or numbers of NumPy ({name!r}), which torch.load(weights_only=True) refuses"
+        return SourceError("DC901", uri, problem, "save them as tensors, or in an .npz")
     remedy = "save only tensors, or dicts and lists of tensors: datacheck never runs code from a file"
     return SourceError("DC903", uri, f"loading it needs {name!r}, which can run code", remedy)
 

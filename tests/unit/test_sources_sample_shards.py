@@ -318,3 +318,12 @@ def test_what_is_not_known_of_litdata_is_refused(config: dict[str, Any], tmp_pat
     record["config"] |= config
     (folder / "index.json").write_text(json.dumps(record))
     assert [code for code, *_ in found(folder)] == ["DC901"]
+
+
+def test_numbers_in_json_have_no_dtype_that_could_differ_between_shards(tmp_path: Path) -> None:
+    index: list[Any] = []
+    for number, value in enumerate((b"1", b"1.5")):
+        write_mds(tmp_path / "d", {"j": "json"}, [[b'{"a": %s}' % value]], f"shard.{number:05}.mds")
+        index += json.loads((tmp_path / "d/index.json").read_text())["shards"]
+    (tmp_path / "d/index.json").write_text(json.dumps({"shards": index, "version": 2}))
+    assert found(tmp_path / "d") == []

@@ -224,10 +224,18 @@ def test_a_large_file_of_the_format_before_1_6_is_refused(tmp_path: Path, monkey
 
 
 def test_what_is_needed_and_not_allowed_is_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "x.pt", {"x": torch.ones(3), "other": np.ones(3)})
-    with pytest.raises(SourceError, match=r"loading it needs 'numpy\..*_reconstruct', which can run code") as caught:
+    path = save(tmp_path / "x.pt", {"x": torch.ones(3), "other": torch.nn.Linear(1, 1)})
+    with pytest.raises(SourceError, match=r"loading it needs 'torch\..*Linear', which can run code") as caught:
         inspect(path)
     assert caught.value.code == "DC903"
+
+
+@pytest.mark.parametrize("value", [np.ones(3), np.float64(1)])
+def test_values_of_numpy_are_not_called_code(value: Any, tmp_path: Path) -> None:
+    path = save(tmp_path / "x.pt", {"x": torch.ones(3), "other": value})
+    with pytest.raises(SourceError, match=r"holds arrays or numbers of NumPy.*save them as tensors") as caught:
+        inspect(path)
+    assert caught.value.code == "DC901"
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
