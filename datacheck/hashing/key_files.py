@@ -21,9 +21,11 @@ from datacheck.leaves import IntArray
 from datacheck.storage import open_file, storage_of
 from datacheck.text import plain
 
-#: Partitions, by the first bits of a hash: the least that is read at once.
+#: Partitions, by the first bits of a hash: the least that is read at once. A file of few rows has fewer, so that what the
+#: process that merges has in memory of each unit is small, too: neighbours are one partition, of this many rows or more.
 _BITS = 8
 _NUM_PARTITIONS = 1 << _BITS
+_LEAST_ROWS = 64
 #: Rows that are searched together. Larger partitions are searched in parts, each of which reads the partition once.
 _ROWS_AT_ONCE = 1 << 22
 _PART_BITS = 16
@@ -34,9 +36,10 @@ _NO_GROUP = -1
 class KeyFile:
     """The hashes of one key in a part of a dataset's file, by partition: where each begins, in rows, and its checksum.
 
-    Each hash has ``num_words`` of 64 bits. ``num_unknown`` further rows have no hash. ``first_rows`` are the first rows of
-    runs of rows, which are in ``row_groups``; -1 for none. ``last_row`` is the last of all rows, and
-    ``offset`` where the first partition begins in the file, which has all hashes of a unit.
+    There are 256 partitions, or for few rows a smaller power of two. Each hash has ``num_words`` of 64 bits.
+    ``num_unknown`` further rows have no hash. ``first_rows`` are the first rows of runs of rows, which are in
+    ``row_groups``; -1 for none. ``last_row`` is the last of all rows, and ``offset`` where the first partition begins in
+    the file, which has all hashes of a unit.
     """
 
     key: tuple[str, ...]
@@ -53,6 +56,11 @@ class KeyFile:
     @property
     def num_rows(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def num_together(self) -> int:
+        """How many of the 256 partitions are one here."""
+        return _NUM_PARTITIONS // (len(self.starts) - 1)
 
     def groups_of(self, rows: IntArray) -> list[int | None]:
         """The row group of each row."""
@@ -104,9 +112,10 @@ def _arrange(keyed: Keyed, uri: str, offset: int) -> tuple[KeyFile, memoryview]:
     record = record_of(hashes.shape[1])
     records = np.empty(len(keyed.rows), record)
     records["hash"], records["row"] = hashes, keyed.rows
-    partitions = (records["hash"][:, 0] >> np.uint64(64 - _BITS)).astype(np.uint8)
+    bits = min(_BITS, max(1, len(records) // _LEAST_ROWS).bit_length() - 1)
+    partitions = _partitions_of(records) >> np.uint8(_BITS - bits)
     order = np.argsort(partitions, kind="stable")
-    starts = np.searchsorted(partitions[order], np.arange(_NUM_PARTITIONS + 1))
+    starts = np.searchsorted(partitions[order], np.arange((1 << bits) + 1))
     content = memoryview(records[order].tobytes())
     size = record.itemsize
     parts = [content[first * size : stop * size] for first, stop in pairwise(starts.tolist())]
@@ -123,6 +132,12 @@ def _arrange(keyed: Keyed, uri: str, offset: int) -> tuple[KeyFile, memoryview]:
         offset,
     )
     return file, content
+
+
+def _partitions_of(records: Any) -> npt.NDArray[np.uint8]:
+    """Which of the 256 partitions each record is in."""
+    found: npt.NDArray[np.uint8] = (records["hash"][:, 0] >> np.uint64(64 - _BITS)).astype(np.uint8)
+    return found
 
 
 def put(uri: str, content: bytes) -> None:
@@ -144,12 +159,12 @@ class Range:
 
 def ranges_of(files: Sequence[KeyFile]) -> list[Range]:
     """The ranges of hashes to search in files: of one dataset, or of two that are compared."""
-    sizes = np.zeros(_NUM_PARTITIONS, np.int64)
+    sizes = np.zeros(_NUM_PARTITIONS)
     for file in files:
-        starts = file.starts.astype(np.int64)
-        sizes += starts[1:] - starts[:-1]
+        # Partitions that are one in this file are taken to have equally many rows: exact, for their number is a power of two.
+        sizes += np.repeat(np.diff(file.starts.astype(np.int64)) / file.num_together, file.num_together)
     found, first, rows = [], 0, 0
-    for partition, size in enumerate(sizes.tolist()):
+    for partition, size in enumerate(np.ceil(sizes).astype(np.int64).tolist()):
         if partition > first and rows + size > _ROWS_AT_ONCE:
             found.append((first, partition, rows))
             first, rows = partition, 0
@@ -198,14 +213,19 @@ def _read(file: KeyFile, wanted: Range) -> Any:
     """The hashes of some partitions, or of one part of them where they are divided."""
     record = record_of(file.num_words)
     size = record.itemsize
-    start, end = int(file.starts[wanted.first]) * size, int(file.starts[wanted.stop]) * size
+    together = file.num_together
+    first, stop = wanted.first // together, -(-wanted.stop // together)
+    start, end = int(file.starts[first]) * size, int(file.starts[stop]) * size
     content = memoryview(read_at(file.uri, file.offset + start, end - start))
-    for partition in range(wanted.first, wanted.stop):
+    for partition in range(first, stop):
         low, high = (int(file.starts[one]) * size - start for one in (partition, partition + 1))
         if zlib.crc32(content[low:high]) != file.checksums[partition]:
             raise damaged(file.uri)
     # Of several ranges of one file the order of the dataset is kept within each partition, and equal keys share one.
     records = np.frombuffer(content, record)
+    if (first * together, stop * together) != (wanted.first, wanted.stop):
+        partitions = _partitions_of(records)
+        records = records[(partitions >= wanted.first) & (partitions < wanted.stop)]
     if wanted.count == 1:
         return records
     bits = records["hash"][:, 0] << np.uint64(_BITS) >> np.uint64(64 - _PART_BITS)

@@ -20,8 +20,8 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
 from functools import lru_cache, partial
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -40,29 +40,35 @@ from datacheck.text import plain
 MAX_RESULT_BYTES = 1 << 31
 #: Items in a chunk: few enough to divide the work, and enough that a million small files are not a million objects.
 _WANTED_CHUNKS, _MAX_ITEMS = 8192, 64
+_DIGESTED_TOGETHER = 256
+_JSON_TYPES = frozenset({NoneType, bool, int, float, str})
 _SHARDS = "shards"
 _CLAIM = "claim"
 _STARTED, _FINISHED = "started", "finished"
 _STATE = re.compile(rf"(\d+)-of-(\d+)\.({_STARTED}|{_FINISHED})")
 
 
-def chunks_of(num_items: int) -> list[range]:
+@lru_cache(maxsize=8)
+def chunks_of(num_items: int) -> tuple[range, ...]:
     """The items of each chunk. They depend on the number of items alone, so that the number of shards may change."""
     size = max(1, min(_MAX_ITEMS, -(-num_items // _WANTED_CHUNKS)))
-    return [range(start, min(start + size, num_items)) for start in range(0, num_items, size)]
+    items = range(num_items)
+    return tuple(items[start : start + size] for start in range(0, num_items, size))
 
 
 def digest(value: Any) -> str:
     """A hash of settings or items: equal in every process and on every machine for equal values."""
     found = hashlib.sha256()
-    # One at a time: a pass may have millions of items.
-    for one in value if isinstance(value, list) else [value]:
-        found.update(json.dumps(_plain(one), sort_keys=True).encode() + b"\n")
+    items = value if isinstance(value, list) else [value]
+    # Some at a time: a pass may have millions of items.
+    for start in range(0, len(items), _DIGESTED_TOGETHER):
+        some = list(map(_plain, items[start : start + _DIGESTED_TOGETHER]))
+        found.update(json.dumps(some, sort_keys=True).encode() + b"\n")
     return found.hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, Enum)):
+    if type(value) in _JSON_TYPES:
         return value
     if isinstance(value, Fingerprint):
         # Another machine may see other inode numbers.
@@ -72,7 +78,9 @@ def _plain(value: Any) -> Any:
         return [value.uri, value.format, _plain(value.options), _plain(_state_of(value.uri))]
     if isinstance(value, dict):
         return [[_plain(key), _plain(one)] for key, one in value.items()]
-    if isinstance(value, list | tuple | range):
+    if isinstance(value, range):
+        return [value.start, value.stop, value.step]
+    if isinstance(value, list | tuple):
         return list(map(_plain, value))
     if isinstance(value, set | frozenset):
         return sorted((_plain(one) for one in value), key=str)

@@ -302,9 +302,9 @@ class Shard(SharedWork):
                 own_pass.found, own_pass.quiet_since = found | own_pass.found, time.monotonic()
             if own_pass.found.issuperset(wanted):
                 return
-            missing = [chunk for chunk in range(len(own_pass.chunks)) if chunk not in own_pass.found]
             is_alone = not self._at_work()
             if time.monotonic() - own_pass.quiet_since > self._patience or is_alone:
+                missing = [chunk for chunk in range(len(own_pass.chunks)) if chunk not in own_pass.found]
                 # Each shard begins elsewhere, so that several that have run out of patience do not all do the same.
                 todo = [missing[(self.index - 1) * len(missing) // self.count]]
                 self._work(own_pass, missing if is_alone else todo, progress, run, force=True)
@@ -324,8 +324,8 @@ class Shard(SharedWork):
         last: dict[int, int] = {}
         if len(taken) < len(own_pass.chunks):
             at_work = {index for index, count in self._at_work() if count == self.count}
-            for chunk in range(len(own_pass.chunks)):
-                if chunk not in taken and chunk % self.count + 1 in at_work:
+            for chunk in sorted(set(range(len(own_pass.chunks))) - taken):
+                if chunk % self.count + 1 in at_work:
                     last[chunk % self.count + 1] = chunk
         free = [last[index] for index in sorted(last)]
         if free:
