@@ -243,4 +243,7 @@ def _exr_shape(uri: str, window: Any, channel: Any) -> tuple[int, int]:
 
 
 def _pixels_of(load: Callable[[], Any], part: int, channel: str) -> Any:
-    return load()[part].channels[channel].pixels
+    parts = load()
+    if part >= len(parts):
+        raise ValueError("OpenEXR decodes no pixels of it: it is cut off or damaged")
+    return parts[part].channels[channel].pixels
