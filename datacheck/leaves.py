@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from datacheck.distinct import distinct
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -159,7 +161,7 @@ class Leaf:
 
     def rows(self, positions: IntArray) -> IntArray:
         """The rows of flat positions, sorted, without duplicates."""
-        return np.unique(self.locate(positions)[0]) if self.levels else np.asarray(positions, np.int64)
+        return distinct(self.locate(positions)[0]) if self.levels else np.asarray(positions, np.int64)
 
 
 def has_nonfinite(dtype: str) -> bool:

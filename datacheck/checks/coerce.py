@@ -20,6 +20,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.convert import convert_arrow, convert_numbers
 from datacheck.checks.mixed_text import describe_words
 from datacheck.checks.rules import format_value
+from datacheck.distinct import distinct
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, arrow_bits
 from datacheck.schema.model import Schema
@@ -140,5 +141,5 @@ def _unconvertible_outcome(code: str, column: Column, unconvertible: BoolArray, 
         Example(int(row), batch.row_group, tuple(index), format_value(value))
         for row, index, value in zip(batch.file_rows(first[:, 0]), first[:, 1:].tolist(), values, strict=True)
     )
-    rows = np.unique(places[:, 0]).astype(np.int64)
+    rows = distinct(places[:, 0]).astype(np.int64)
     return Outcome(code, column.name, num_checked, len(places), rows, examples, detail=detail)

@@ -10,6 +10,7 @@ import numpy as np
 from datacheck.batch import Batch, Fault
 from datacheck.checks.base import Outcome
 from datacheck.codes import MISSING_KEY, OTHER_MISSING_KEY, UNDECODABLE
+from datacheck.distinct import distinct
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import Leaf
 from datacheck.schema.model import Schema
@@ -55,5 +56,5 @@ def _outcome(code: str, fault: Fault, batch: Batch) -> Outcome:
     shown = fault.examples or tuple((int(row), "") for row in fault.rows[:MAX_EXAMPLES])
     rows = batch.file_rows(np.array([row for row, _ in shown], np.int64))
     examples = tuple(Example(int(row), batch.row_group, (), value) for row, (_, value) in zip(rows, shown, strict=True))
-    unique = np.unique(fault.rows)
-    return Outcome(code, fault.field, fault.num_checked, len(fault.rows), unique, examples, detail=fault.detail)
+    rows_at_fault = distinct(fault.rows)
+    return Outcome(code, fault.field, fault.num_checked, len(fault.rows), rows_at_fault, examples, detail=fault.detail)

@@ -21,6 +21,7 @@ import pyarrow as pa
 from datacheck.checks.base import Outcome
 from datacheck.checks.pandera_frames import frame_of, leaf_series, plain_frame
 from datacheck.checks.rules import format_value
+from datacheck.distinct import distinct
 from datacheck.errors import SchemaError
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
@@ -209,7 +210,7 @@ class PanderaSchemaCheck:
         if result.failed is None:
             outcome = _whole_outcome("DC303", column, rule, result)
         else:
-            rows = np.unique(np.asarray(result.failed, np.int64))
+            rows = distinct(np.asarray(result.failed, np.int64))
             outcome = _row_outcome(rule, rows, result.num_checked, batch, _values(frame, column))
         # A check that could not run did not warn: its result is unknown.
         return replace(outcome, severity=Severity.WARNING) if check.raise_warning and not result.problem else outcome
@@ -327,7 +328,7 @@ def _structure_outcome(error: Any, frame: Any, batch: Batch) -> Outcome:
     rule = f"{reason}: {plain(str(error.check))}" if error.check is not None else reason
     cases = error.failure_cases
     if isinstance(cases, pd.DataFrame) and "index" in cases and cases["index"].notna().all():
-        rows = np.unique(cases["index"].to_numpy(np.int64))
+        rows = distinct(cases["index"].to_numpy(np.int64))
         return _row_outcome(rule, rows, batch.num_rows, batch, _values(frame, column))
     result = CheckResult(batch.num_rows, passed=False, problem=plain(str(error).splitlines()[0]))
     return _whole_outcome("DC303", column, rule, result)

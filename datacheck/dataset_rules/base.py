@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from datacheck.batch import Batch
+from datacheck.distinct import distinct
 from datacheck.findings import MAX_EXAMPLES, MAX_SHOWN, Example, Finding
 from datacheck.leaves import IntArray
 
@@ -162,7 +163,7 @@ class FileTallies:
         """One outcome for each file with violations."""
         for uri, found in self.by_file.items():
             if found.num_violations:
-                rows = np.unique(np.concatenate(found.rows)) if found.rows else None
+                rows = distinct(np.concatenate(found.rows)) if found.rows else None
                 finding = Finding(
                     code,
                     uri,

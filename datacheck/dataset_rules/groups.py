@@ -16,6 +16,7 @@ import pyarrow as pa
 from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import decode, is_encoded, take_rows, with_kernels
 from datacheck.batch import Batch, Column
+from datacheck.distinct import distinct
 from datacheck.hashing.keys import convertible_rows, find_column, hash_columns
 from datacheck.hashing.numbers import Hashes
 from datacheck.leaves import BoolArray, IntArray
@@ -95,7 +96,7 @@ def _differ_together(words: Hashes, is_new: BoolArray) -> bool:
 def _stable_order(words: Hashes) -> IntArray:
     """``np.argsort(words, kind="stable")``, faster where many words are equal."""
     probed = words[np.arange(_PROBE) * _PROBE_STEP % len(words)] if len(words) > 2 * _PROBE else words
-    if len(words) > 2 * _PROBE and len(np.unique(probed)) <= _PROBE * 3 // 4:
+    if len(words) > 2 * _PROBE and len(distinct(probed)) <= _PROBE * 3 // 4:
         encoded = pc.dictionary_encode(pa.array(words))
         different = encoded.dictionary.to_numpy()
         if len(different) <= 1 << 16:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from datacheck.distinct import distinct
 from datacheck.hashing.numbers import Hashes
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.storage.os_errors import scratch_errors
@@ -138,7 +139,7 @@ def _first_words(hashes: Hashes) -> Hashes:
 def _repeated_words(words: Hashes) -> Hashes:
     """The words that occur more than once, sorted."""
     ordered = np.sort(words)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return distinct(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def repeated_positions(hashes: Hashes) -> IntArray:

@@ -17,6 +17,7 @@ from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.rules import format_value
 from datacheck.codes import CODES, MALFORMED_ROW, OWN_CODE, codes_with_prefix, nearest_code
+from datacheck.distinct import distinct
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.executors.isolated import Isolated, may_crash
 from datacheck.jobs.reading_for_schema import read_options
@@ -133,7 +134,7 @@ def _by_row(
         subject = outcome.rule or outcome.field or ""
         is_wanted = (not codes or outcome.code in codes) and (not fields or {outcome.field, outcome.rule} & set(fields))
         if outcome.rows is not None and outcome.reported and is_wanted:
-            for row in np.unique(outcome.rows).tolist():
+            for row in distinct(outcome.rows).tolist():
                 found.setdefault(row, []).append((outcome.code, subject))
     return dict(sorted(found.items()))
 

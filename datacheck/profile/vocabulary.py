@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import take_rows
+from datacheck.distinct import distinct
 from datacheck.leaves import BoolArray, Leaf
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +51,7 @@ class Vocabulary:
         """Count integers from ``low`` to ``high``."""
         if self.counts is None:
             return
-        if high - low >= _SPAN and len(np.unique(values[:_PROBE])) > self.limit + (validity is not None):
+        if high - low >= _SPAN and len(distinct(values[:_PROBE])) > self.limit + (validity is not None):
             self.counts = None
             return
         if validity is not None:
@@ -65,11 +66,11 @@ class Vocabulary:
                 return
             self._count(zip((low + offset for offset in offsets.tolist()), counts[offsets].tolist(), strict=True))
         else:
-            distinct, counts = np.unique(values, return_counts=True)
-            if len(distinct) > self.limit:
+            different, counts = np.unique(values, return_counts=True)
+            if len(different) > self.limit:
                 self.counts = None
                 return
-            self._count(zip(distinct.tolist(), counts.tolist(), strict=True))
+            self._count(zip(different.tolist(), counts.tolist(), strict=True))
 
     def add_text(self, encoded: pa.DictionaryArray | None) -> None:
         """Count texts by their dictionary; None stands for texts with too many distinct values."""

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.arrow_compute import pc
+from datacheck.distinct import distinct
 from datacheck.sources.avro import iter_records
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import MAX_LOG_BYTES, log_error, log_errors, part_of, read_bounded
@@ -149,7 +150,7 @@ def _deleted_rows(
                 rows = batch.filter(pc.equal(batch.column("file_path"), name)).column("pos").to_numpy()
                 positions.setdefault(_inside(uri, location, str(name)), []).append(rows)
     for owner, parts in positions.items():
-        rows = np.unique(np.concatenate(parts).astype(np.int64))
+        rows = distinct(np.concatenate(parts).astype(np.int64))
         found.setdefault(owner, DeletedRows(len(rows), rows=rows.tobytes()))
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.arrow_compute import pc
+from datacheck.distinct import distinct
 from datacheck.leaves import IntArray
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import log_error
@@ -80,7 +81,7 @@ def _matching_rows(uri: str, path: str, keys: Sequence[pa.Table], options: ReadO
             ]
             found.append(start + _matches(uri, columns, table))
         start += num_rows
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))
 
 
 def _matches(uri: str, columns: Sequence[pa.Array], keys: pa.Table) -> IntArray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from datacheck.distinct import distinct
 from datacheck.sources.examined import MAX_DECODED_BYTES, Examined
 
 #: What is decoded; others, such as EPS, run programs.
@@ -83,7 +84,9 @@ def _distinct(image: Image.Image) -> dict[str, np.ndarray[Any, Any]]:
         return {}
     if image.mode in ("L", "P"):
         return {"distinct": np.flatnonzero(image.histogram())}
-    return {"distinct": np.unique(np.asarray(image)).astype(np.int64)} if image.mode in ("1", "I", "I;16") else {}
+    return (
+        {"distinct": distinct(np.asarray(image).ravel()).astype(np.int64)} if image.mode in ("1", "I", "I;16") else {}
+    )
 
 
 def _float_pages(data: Any) -> list[Any]:

@@ -20,6 +20,7 @@ LEVELS = {
     "arrow_leaves": 0,
     "batch": 0,
     "codes": 0,
+    "distinct": 0,
     "errors": 0,
     "findings": 0,
     "index_counts": 0,

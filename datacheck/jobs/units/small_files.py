@@ -20,6 +20,7 @@ from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.structure import FieldFacts, FieldMap
 from datacheck.checks.unseen import kind_of_unseen
 from datacheck.dataset_rules.dataset_state import is_across_files
+from datacheck.distinct import distinct
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.jobs.units.proofs import can_prove
 from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, scan_unit, whole_file_of_unit
@@ -168,7 +169,7 @@ def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: RuleSet
     if len(rows) < len(outcomes):
         dirty = set(range(len(batches)))
     else:
-        dirty = {int(row) for some in rows for row in np.unique(np.searchsorted(starts, some, side="right") - 1)}
+        dirty = {int(row) for some in rows for row in distinct(np.searchsorted(starts, some, side="right") - 1)}
     clean: dict[tuple[Any, ...], UnitScan] = {}
     for index, batch in enumerate(batches):
         if index in dirty:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from datacheck.distinct import distinct
 from datacheck.profile.notes.tally import Places, Tally
 
 Array = np.ndarray[Any, Any]
@@ -95,11 +96,11 @@ class CommonValues:
     def add(self, values: Array) -> None:
         if self.counts is None or not len(values):
             return
-        if len(values) > _PROBE and len(np.unique(values[:_PROBE])) > _MAX_DISTINCT:
+        if len(values) > _PROBE and len(distinct(values[:_PROBE])) > _MAX_DISTINCT:
             self.counts = None
             return
-        distinct, counts = np.unique(values, return_counts=True)
-        self._add(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+        different, counts = np.unique(values, return_counts=True)
+        self._add(dict(zip(different.tolist(), counts.tolist(), strict=True)))
 
     def merge(self, other: CommonValues) -> None:
         if other.counts is None:

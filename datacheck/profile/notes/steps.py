@@ -13,6 +13,7 @@ from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import decode, is_encoded, take_rows
 from datacheck.batch import Batch
 from datacheck.dataset_rules.positions import Scale, describe_difference
+from datacheck.distinct import distinct
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.profile.notes.panel_steps import PanelSteps, SeenStep
 from datacheck.profile.notes.tally import Places, Tally
@@ -88,7 +89,7 @@ class StepNotes:
             for name, data in fields.items():
                 self.panels.setdefault(name, PanelSteps()).add(values, data, rows, places)
         # Most are as the first one, and sorting all of them would take longer than all else.
-        different = np.unique(np.append(steps[steps != steps[:1]], steps[:1]))
+        different = distinct(np.append(steps[steps != steps[:1]], steps[:1]))
         if len(different) > _MAX_DIFFERENT:
             self._give_up()
             return
