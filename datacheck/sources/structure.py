@@ -19,6 +19,7 @@ from datacheck.errors import SourceError
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, RowsAre, split_rows
 from datacheck.sources.members import Member
+from datacheck.sources.numpy_pickles import PickledArray
 
 if TYPE_CHECKING:
     import torch
@@ -182,6 +183,8 @@ def _found_in_value(name: str | None, value: Any) -> Iterator[FoundArray]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         yield _found_in_tensor(name, value.detach())
+    elif isinstance(value, PickledArray):
+        yield FoundArray(name, value.values, problem="" if value.values is not None else value.problem)
     elif isinstance(value, np.ndarray):
         yield FoundArray(name, value)
     elif isinstance(value, np.generic | float | complex):

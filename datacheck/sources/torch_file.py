@@ -25,6 +25,7 @@ from datacheck.sources.error_translation import (
     translate_read_errors,
 )
 from datacheck.sources.members import plan_members
+from datacheck.sources.numpy_pickles import is_numpy_value, numpy_stand_ins
 from datacheck.sources.parameters import are_parameters, as_parameters
 from datacheck.sources.structure import FoundArray, batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
@@ -36,8 +37,6 @@ MAX_LEGACY_BYTES = 512 << 20
 _GLOBAL = re.compile(
     r"GLOBAL ([\w.]+)|Can only (?:build|create)[^<]*but got <class '([\w.]+)'>|unrecognized function ([^\n]{1,200})"
 )
-#: What pickles of NumPy's arrays, numbers and dtypes call.
-_NUMPY_VALUE = re.compile(r"numpy\.(ndarray|dtype|dtypes\.\w+|_?core\.multiarray\.(_reconstruct|scalar))")
 #: torch's list of safe globals is shared by the whole process.
 _LOADING = threading.Lock()
 
@@ -105,7 +104,18 @@ def _load(uri: str, options: ReadOptions) -> list[FoundArray]:
 
 
 def _load_safely(torch: Any, uri: str, is_zip: bool) -> Any:
-    """The unpickled structure; its tensors are mapped where the file has a local path, else read into memory."""
+    """The unpickled structure, with NumPy's values as ``PickledArray``."""
+    try:
+        return _load_once(torch, uri, is_zip)
+    except UnpicklingError as error:
+        if not is_numpy_value(_refused_name(str(error))):
+            raise
+    with numpy_stand_ins(torch.serialization):
+        return _load_once(torch, uri, is_zip)
+
+
+def _load_once(torch: Any, uri: str, is_zip: bool) -> Any:
+    """The structure; its tensors are mapped where the file has a local path, else read into memory."""
     path = library_path(uri)
     if path is not None:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
@@ -168,17 +178,18 @@ def _check_storages(uri: str, found: list[FoundArray], records: set[int]) -> Non
             raise SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
-def _unpickling_error(uri: str, text: str) -> SourceError:
+def _refused_name(text: str) -> str:
+    """The name of what ``torch.load`` refused to call, according to its message; empty for another message."""
     match = _GLOBAL.search(text)
-    if match is None:
+    return "" if match is None else next(group for group in match.groups() if group)
+
+
+def _unpickling_error(uri: str, text: str) -> SourceError:
+    if not (name := plain(_refused_name(text))):
         # The cause comes after advice to users of torch.load.
         lines = [line.strip() for line in text.rpartition("WeightsUnpickler error:")[2].splitlines()]
         cause = next(filter(None, lines), "")
         return SourceError("DC901", uri, f"it cannot be unpickled ({plain(cause, 160)})", REWRITE_FILE)
-    name = plain(next(group for group in match.groups() if group))
-    if _NUMPY_VALUE.fullmatch(name):
-        problem = f"it holds arrays or numbers of NumPy ({name!r}), which torch.load(weights_only=True) refuses"
-        return SourceError("DC901", uri, problem, "save them as tensors, or in an .npz")
     remedy = "save only tensors, or dicts and lists of tensors: datacheck never runs code from a file"
     return SourceError("DC903", uri, f"loading it needs {name!r}, which can run code", remedy)
 

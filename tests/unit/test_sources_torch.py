@@ -6,6 +6,7 @@ import math
 import pickle
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.numerics import is_finite, nan_mask
 from datacheck.sources import ReadOptions
+from datacheck.sources.numpy_pickles import numpy_stand_ins
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -230,12 +232,109 @@ def test_what_is_needed_and_not_allowed_is_named(tmp_path: Path) -> None:
     assert caught.value.code == "DC903"
 
 
-@pytest.mark.parametrize("value", [np.ones(3), np.float64(1)])
-def test_values_of_numpy_are_not_called_code(value: Any, tmp_path: Path) -> None:
-    path = save(tmp_path / "x.pt", {"x": torch.ones(3), "other": value})
-    with pytest.raises(SourceError, match=r"holds arrays or numbers of NumPy.*save them as tensors") as caught:
+NUMPY_VALUES = [
+    np.array([[1, np.nan, 3], [4, 5, np.inf]]),
+    np.asfortranarray(np.arange(6, dtype="i2").reshape(2, 3)),
+    np.array([1, 2], ">f4"),
+    np.array([1 + 2j, np.nan], "c8"),
+    np.array([True, False]),
+    np.array(["a", "bc"]),
+    np.empty((0, 3), "f8"),
+    np.array(7, "u1"),
+    np.float64("nan"),
+    np.int8(-3),
+    np.random.RandomState(0).get_state()[1],
+]
+
+
+@pytest.mark.parametrize("value", NUMPY_VALUES, ids=lambda value: f"{value.dtype}-{value.shape}")
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_values_of_numpy_are_read_as_what_they_are(value: Any, is_zip: bool, tmp_path: Path) -> None:
+    saved = {"x": torch.ones(3), "other": {"a": [value]}}
+    path = save(tmp_path / "x.pt", saved, _use_new_zipfile_serialization=is_zip)
+    before = set(torch.serialization.get_safe_globals())
+    read = read_table(path)
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert list(read) == ["x", "other.a.0"]
+    np.testing.assert_array_equal(read["other.a.0"], np.atleast_1d(value))
+    assert read["other.a.0"].dtype == value.dtype.newbyteorder("=")
+
+
+def test_values_of_numpy_are_read_the_same_when_the_user_allows_them(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.pt", {"x": np.float64("nan")})
+    with torch.serialization.safe_globals([np.dtype]):
+        before = set(torch.serialization.get_safe_globals())
+        assert num_nan(read_batches(inspect(path))) == {"x": 1}
+        assert set(torch.serialization.get_safe_globals()) == before
+
+
+def _reduced_array(shape: Any, dtype: Any, data: Any, kind: Any = np.ndarray) -> Any:
+    """An object whose pickle is that of an array with this state."""
+    make = np.zeros(1).__reduce__()[0]
+    return _Reduced((make, (kind, (0,), b"b"), (1, shape, dtype, False, data)))
+
+
+class _Reduced:
+    def __init__(self, reduced: tuple[Any, ...]) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+DAMAGED_ARRAYS = {
+    "few bytes": ((_reduced_array((3,), np.dtype("f8"), b"12345678")), r"shape \(3,\) has 8 bytes"),
+    "huge": ((_reduced_array((1 << 40,), np.dtype("f8"), b"12345678")), r"shape \(1099511627776,\) has 8 bytes"),
+    "huge and empty": (_reduced_array((0, 1 << 45, 1 << 45), np.dtype("f8"), b""), "has 0 bytes"),
+    "negative": (_reduced_array((-1,), np.dtype("f8"), b"12345678"), "without a shape"),
+    "dimensions": (_reduced_array((1,) * 100, np.dtype("f8"), b"12345678"), "without a shape"),
+    "no bytes": (_reduced_array((1,), np.dtype("f8"), [1.0]), "has a value of type list"),
+    "no dtype": (_reduced_array((1,), "f8", b"12345678"), "without a dtype"),
+    "other class": (_reduced_array((1,), np.dtype("f8"), b"12345678", np.dtype), "another class"),
+    "no state": (_Reduced((np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), ())), "without a shape"),
+    "called": (_Reduced((np.ndarray, ((1 << 40,),))), "not made as NumPy does"),
+    "bytes": (_Reduced((bytes, (1 << 40,))), "not made as pickles do"),
+    "scalar": (_Reduced((np.float64(1).__reduce__()[0], (np.dtype("f8"), b"1"))), r"shape \(\) has 1 bytes"),
+    "dtype": (_Reduced((np.dtype, ("f8", False, True), (3, "x", None))), "without a byte order"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_ARRAYS)
+def test_values_of_numpy_that_their_bytes_do_not_have_are_refused(name: str, tmp_path: Path) -> None:
+    value, problem = DAMAGED_ARRAYS[name]
+    path = save(tmp_path / "x.pt", {"x": value, "array": np.ones(1)})
+    with pytest.raises(SourceError, match=problem) as caught:
         inspect(path)
     assert caught.value.code == "DC901"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([None, 1.0]),
+        np.zeros(2, [("a", "f4")]),
+        np.array(["2026-01-01"], "M8[s]"),
+        _Reduced((np.dtype, ("S0", False, True))),
+        _Reduced((np.dtype, ("f8,f8", False, True), (3, "<", None, None, None, -1, -1, 0))),
+    ],
+    ids=["objects", "fields", "times", "empty text", "a dtype"],
+)
+def test_arrays_of_python_objects_are_not_read_and_the_others_are(value: Any, tmp_path: Path) -> None:
+    if not isinstance(value, np.ndarray):
+        value = _reduced_array((2,), value, b"1" * 32)
+    path = save(tmp_path / "x.pt", {"x": torch.ones(3), "other": value})
+    batches = read_batches(inspect(path))
+    assert num_nan(batches)["x"] == 0
+    problems = {column.name: column.problem for batch in batches for column in batch.columns if column.problem}
+    assert list(problems) == ["other"]
+    assert "NumPy's dtype" in problems["other"]
+
+
+def test_another_thread_gets_no_arrays_that_are_not_numpys(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.pt", {"x": np.ones(1)})
+    with numpy_stand_ins(torch.serialization), ThreadPoolExecutor(1) as pool:
+        loaded = pool.submit(torch.load, path)
+        assert "in another thread; load the file again" in str(loaded.exception())
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
