@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +13,18 @@ from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import CHECKS, OUTPUT
 from datacheck.cli.options import Paths
 from datacheck.cli.parameters import option
+from datacheck.cli.terminal import flushed_stdout
 from datacheck.text import plain
 
 if TYPE_CHECKING:
+    from datacheck.findings import Finding
     from datacheck.gate.configuration import Configuration
     from datacheck.jobs.bad_rows import BadRow
 
 
 _MAX_COLUMNS = 8
 _MAX_WIDTH = 28
+_MAX_UNCHECKED = 20
 _FORMATS = ("text", "jsonl")
 
 _WITHOUT = (
@@ -76,34 +80,58 @@ def rows(
 
     Example: datacheck rows data/train --where DC101 --limit 5
     """
-    from datacheck.cli.terminal import flushed_stdout
     from datacheck.codes import code_named
     from datacheck.errors import UsageError, nearest_name
 
     if format not in _FORMATS:
         raise UsageError(f"--format {plain(format)}: expected text or jsonl{nearest_name(format, _FORMATS)}")
-    found = find_configured_rows(paths, configuration, codes=list(map(code_named, where or ())), fields=field or ())
+    unchecked: list[Finding] = []
+    codes = list(map(code_named, where or ()))
+    found = find_configured_rows(paths, configuration, unchecked, codes=codes, fields=field or ())
     shown = list(islice(found, limit)) if limit else found
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    num_rows = _print_lines(shown) if format == "jsonl" else _print_text(list(shown), limit, unchecked, wanted)
+    _print_unchecked(unchecked)
+    return FINDINGS if num_rows or unchecked else CLEAN
+
+
+def _print_lines(rows: Iterable[BadRow]) -> int:
+    """Print rows as JSON lines; how many there were."""
     number = 0
-    if format == "jsonl":
-        with flushed_stdout():
-            for number, one in enumerate(shown, 1):  # noqa: B007 - where it ended is the result
-                print(json.dumps(one.to_dict(), allow_nan=False))
-    else:
-        kept = list(shown)
-        number = len(kept)
-        with flushed_stdout():
-            print_rows(kept, wanted)
-            if limit and number == limit:
-                print(f"the first {limit:,}; --limit 0 prints all")
-    return FINDINGS if number else CLEAN
+    with flushed_stdout():
+        for number, one in enumerate(rows, 1):  # noqa: B007 - where it ended is the result
+            print(json.dumps(one.to_dict(), allow_nan=False))
+    return number
+
+
+def _print_text(rows: Sequence[BadRow], limit: int, unchecked: Sequence[Finding], wanted: Sequence[str]) -> int:
+    """Print rows as a table; how many there were."""
+    with flushed_stdout():
+        if unchecked and not rows:
+            print("no bad rows in what could be checked")
+        else:
+            print_rows(rows, wanted)
+        if limit and len(rows) == limit:
+            print(f"the first {limit:,}; --limit 0 prints all")
+    return len(rows)
+
+
+def _print_unchecked(unchecked: Sequence[Finding]) -> None:
+    from datacheck.reports.text import errors_text
+
+    if unchecked:
+        print("datacheck: what could not be read or checked may have bad rows too:", file=sys.stderr)
+        print(errors_text(unchecked, _MAX_UNCHECKED), file=sys.stderr)
 
 
 def find_configured_rows(
-    paths: Sequence[str] | None, configuration: Configuration, codes: Sequence[str] = (), fields: Sequence[str] = ()
+    paths: Sequence[str] | None,
+    configuration: Configuration,
+    unchecked: list[Finding],
+    codes: Sequence[str] = (),
+    fields: Sequence[str] = (),
 ) -> Iterator[BadRow]:
-    """The bad rows of files, each by the schema that the configuration has for it."""
+    """The bad rows of files, each by the schema that the configuration has for it. ``unchecked`` is as for `find_bad_rows`."""
     from datacheck.gate.checking import schema_chooser
     from datacheck.jobs.bad_rows import find_bad_rows
 
@@ -114,6 +142,7 @@ def find_configured_rows(
         codes=codes,
         fields=fields,
         options=settings.read_options,
+        unchecked=unchecked,
     )
 
 

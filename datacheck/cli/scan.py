@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,11 +21,9 @@ from datacheck.cli.sharing import (
     executor_for,
 )
 from datacheck.cli.terminal import exit_code_of, flushed_stdout, progress_on_terminal
-from datacheck.errors import SourceError
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
-    from datacheck.jobs.bad_rows import BadRow
     from datacheck.reports.distributions import FieldDistribution
     from datacheck.reports.report import Report
 
@@ -89,10 +86,8 @@ def _print_rows(report: Report, configuration: Configuration, limit: int, output
     if not errors or not any(output.format == "text" and output.path is None for output in outputs):
         return
     uris, codes = list(dict.fromkeys(one.uri for one in errors)), sorted({one.code for one in errors})
-    rows: list[BadRow] = []
-    # A file that is damaged further on is among the findings.
-    with suppress(SourceError):
-        rows.extend(islice(find_configured_rows(uris, configuration, codes), limit))
+    # What cannot be read is among the findings.
+    rows = list(islice(find_configured_rows(uris, configuration, [], codes), limit))
     with flushed_stdout():
         print()
         print_rows(rows)

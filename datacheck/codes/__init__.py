@@ -62,6 +62,11 @@ def register_code(code: Code) -> bool:
     return known == code
 
 
+def is_unread(code: str) -> bool:
+    """Whether a code says that something could not be read or checked."""
+    return code == UNCHECKABLE or CODES[code].family is Family.UNREADABLE
+
+
 def code_named(text: str) -> str:
     """The code that a user means by its number or its name, in any case; what looks like none stays as it is."""
     other = text.upper() if text[-1:].isdigit() else text

@@ -15,18 +15,22 @@ from datacheck.batch import RAW_NAME, Batch, Column, MalformedRow
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.reading import error_finding, to_findings
 from datacheck.checks.rules import format_value
-from datacheck.codes import CODES, MALFORMED_ROW, OWN_CODE, codes_with_prefix, nearest_code
+from datacheck.codes import CODES, MALFORMED_ROW, OWN_CODE, codes_with_prefix, is_unread, nearest_code
 from datacheck.distinct import distinct
 from datacheck.errors import SourceError, UsageError
+from datacheck.findings import Finding
 from datacheck.jobs.executors.isolated import Isolated, may_crash
+from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.reading_for_schema import read_options
 from datacheck.jobs.scan import inspect_file, lost_inspection
-from datacheck.jobs.units.scan import lost_error
+from datacheck.jobs.units.scan import UnitScan, lost_error
 from datacheck.leaves import IntArray
 from datacheck.schema.loading import SchemaLike
 from datacheck.sources import expand_inputs, get_source
 from datacheck.sources.base import ReadOptions, WorkUnit
+from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import translate_bugs
 from datacheck.storage.documents import load_schema
 from datacheck.text import plain
@@ -63,6 +67,7 @@ def find_bad_rows(
     codes: Collection[str] = (),
     fields: Collection[str] = (),
     options: ReadOptions | None = None,
+    unchecked: list[Finding] | None = None,
 ) -> Iterator[BadRow]:
     """The rows with violations, in the order of the files, read only as far as they are asked for.
 
@@ -72,35 +77,71 @@ def find_bad_rows(
         codes: only rows that break one of these; a prefix such as ``DC1`` stands for its codes about rows.
         fields: only violations in these fields, or of the rules of these names.
         options: how to read files.
+        unchecked: gets the findings about what could not be read or checked, so that its rows may be bad too.
 
     Raises:
         UsageError: a code is unknown, or is not about single rows; a path matches nothing.
-        SourceError: a file cannot be read.
+        SourceError: a file cannot be read; not with ``unchecked``.
         SchemaError: the schema is wrong.
     """
     codes = [one for code in codes for one in _selected(code)]
     for file in expand_inputs(paths, options):
         loaded = load_schema(schema(file.uri) if callable(schema) else schema)
         load_libraries(loaded)
-        rules = RuleSet(loaded)
-        reading = replace(read_options(file.options, loaded), by_columns=False, keep_going=False)
-        info = Isolated(inspect_file, lost_inspection)(replace(file, options=reading))
+        reading = replace(read_options(file.options, loaded), by_columns=False, keep_going=unchecked is not None)
+        search = _Search(replace(file, options=reading), RuleSet(loaded), codes, fields)
+        try:
+            yield from search.rows()
+        except SourceError as error:
+            if unchecked is None:
+                raise
+            search.scanned.error = error
+        if unchecked is not None:
+            unchecked += search.unchecked()
+    if unknown := [code for code in codes if code not in CODES]:
+        raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
+
+
+class _Search:
+    """Searches the rows of one file."""
+
+    def __init__(self, file: InputFile, rules: RuleSet, codes: Collection[str], fields: Collection[str]) -> None:
+        self._file, self._rules, self._codes, self._fields = file, rules, codes, fields
+        self.scanned = FileScan(file.uri, rules.schema)
+
+    def rows(self) -> Iterator[BadRow]:
+        """The rows with violations; raises ``SourceError`` where the file cannot be read."""
+        info = Isolated(inspect_file, lost_inspection)(self._file)
         if isinstance(info, SourceError):
             raise info
         for unit in info.units:
             if may_crash(unit) and (error := Isolated(_try, lambda unit: lost_error(unit.uri))(unit)):
                 raise error
-            checker = Checker(rules, with_rows=True)
+            checker = Checker(self._rules, with_rows=True)
             with translate_bugs(*unit.uris):
                 for batch in get_source(unit.format).read(unit):
-                    coerced = coerce_batch(batch, loaded)
-                    found = _by_row(checker.check_coerced(batch, coerced), codes, fields)
-                    malformed = batch.malformed if (not codes or MALFORMED_ROW in codes) and not fields else ()
-                    yield from merge(
-                        _rows(file.uri, batch, found), _malformed_rows(file.uri, malformed), key=lambda one: one.row
-                    )
-    if unknown := [code for code in codes if code not in CODES]:
-        raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
+                    yield from self._of_batch(batch, checker)
+            self.scanned.add(UnitScan(fields=checker.fields))
+
+    def _of_batch(self, batch: Batch, checker: Checker) -> Iterator[BadRow]:
+        outcomes = checker.check_coerced(batch, coerce_batch(batch, checker.schema))
+        found = [one for one in to_findings(outcomes, self._file.uri) if is_unread(one.code)]
+        found += [*map(error_finding, batch.unreadable), *(one for one in batch.findings if is_unread(one.code))]
+        if found:
+            self.scanned.add(UnitScan(findings=tuple(found)))
+        is_wanted = (not self._codes or MALFORMED_ROW in self._codes) and not self._fields
+        yield from merge(
+            _rows(self._file.uri, batch, _by_row(outcomes, self._codes, self._fields)),
+            _malformed_rows(self._file.uri, batch.malformed if is_wanted else ()),
+            key=lambda one: one.row,
+        )
+
+    def unchecked(self) -> Iterator[Finding]:
+        """What of the file could not be read or checked, as far as it was searched."""
+        for one in self.scanned.findings():
+            is_wanted = not self._fields or one.field is None or {one.field, one.rule} & set(self._fields)
+            if is_unread(one.code) and one.is_error and is_wanted:
+                yield one
 
 
 def _try(unit: WorkUnit) -> SourceError | None:

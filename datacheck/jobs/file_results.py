@@ -10,7 +10,7 @@ import numpy as np
 
 from datacheck.checks.reading import error_finding
 from datacheck.checks.structure import FieldFacts, check_structure
-from datacheck.codes import CODES, DUPLICATE_ROW, MISSING_FIELD, OTHER_MISSING_KEY, UNDECODABLE, Family
+from datacheck.codes import DUPLICATE_ROW, MISSING_FIELD, OTHER_MISSING_KEY, UNDECODABLE, is_unread
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.formats import format_of_name
@@ -87,9 +87,7 @@ class FileScan:
             with_count(one, self.num_rows, self.num_values)
             for one in merge_findings([*self._findings, *self._missing_keys()])
         ]
-        is_readable = not self.error and not any(
-            CODES[one.code].family is Family.UNREADABLE or one.code == "DC005" for one in found
-        )
+        is_readable = not self.error and not any(is_unread(one.code) for one in found)
         if not self.num_rows and is_readable:
             about_file = "the file is intact but has no rows; remove it, or check what wrote it"
             detail = about_file if self._is_file else "the data has no rows; check how it was selected"

@@ -26,10 +26,15 @@ MAX_PEAK_KIB = 1 << 20
 
 def peak_kib(process: str = "self") -> int:
     """The most memory that a process or a child of it had resident. (``ru_maxrss`` begins at the peak of the parent.)"""
-    status = Path("/proc", process, "status").read_text()
-    own = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
-    tasks = Path("/proc", process, "task").glob("*/children")
-    return max([own, *(peak_kib(child) for task in tasks for child in task.read_text().split())])
+    try:
+        status = Path("/proc", process, "status").read_text()
+        own = int(next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), 0))
+        children = [
+            child for task in Path("/proc", process, "task").glob("*/children") for child in task.read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):  # a child that has just ended
+        return 0
+    return max([own, *map(peak_kib, children)])
 
 
 def problem_of(job: str | list[str]) -> str | None:

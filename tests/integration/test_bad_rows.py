@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from job_files import run_command, write_table
 
 import datacheck
 from datacheck.errors import SourceError, UsageError
+from datacheck.findings import Finding
 from datacheck.jobs.bad_rows import find_bad_rows
 
 
@@ -127,6 +129,36 @@ def test_it_finds_what_a_scan_finds(
     assert [one.row for one in find_bad_rows(path, schema, codes=[only])] == [
         row for row, code in found if code == only
     ]
+
+
+@pytest.mark.parametrize(("field", "is_clean"), [((), False), (("--field", "u"), False), (("--field", "x"), True)])
+def test_what_could_not_be_checked_is_said_and_fails(field: tuple[str, ...], is_clean: bool, tmp_path: Path) -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1.0, 2.0]), pa.array(["a", "b"])])
+    batch = pa.record_batch([union, pa.array([1.0, 2.0])], names=["u", "x"])
+    with pa.ipc.new_file(tmp_path / "x.arrow", batch.schema) as writer:
+        writer.write_batch(batch)
+    done = run_command("rows", "x.arrow", *field, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (
+        (0, "no bad rows\n") if is_clean else (1, "no bad rows in what could be checked\n")
+    )
+    assert ("DC005 'u' could not be checked" in done.stderr) is not is_clean
+
+
+def test_rows_are_found_beside_what_cannot_be_read(data: tuple[Path, np.ndarray]) -> None:
+    path, values = data
+    damaged = path.parent / "a.parquet"
+    pq.write_table(pq.read_table(path), damaged, row_group_size=500, write_page_checksum=True, compression="none")
+    content = bytearray(damaged.read_bytes())
+    content[pq.ParquetFile(damaged).metadata.row_group(2).column(1).data_page_offset + 500] ^= 1
+    damaged.write_bytes(content)
+    (path.parent / "b.npy").write_bytes(b"not an array")
+    unchecked: list[Finding] = []
+    found = list(find_bad_rows([damaged, path.parent / "b.npy", path], fields=["x"], unchecked=unchecked))
+    expected = np.flatnonzero(np.isnan(values)).tolist()
+    assert [one.row for one in found if one.uri == str(path)] == expected
+    assert [one.row for one in found if one.uri != str(path)] == [row for row in expected if row // 500 != 2]
+    assert [one.code for one in unchecked] == ["DC901", "DC901"]
+    assert "row group 2, column 'x'" in unchecked[0].message
 
 
 def test_what_nobody_foresaw_names_the_file(data: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
