@@ -19,7 +19,7 @@ from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.row_lengths import RowLengths
 from datacheck.profile.notes.spans import Span
 from datacheck.profile.row_keys import LocalKeys
-from datacheck.profile.unit import LeafKey, UnitProfile
+from datacheck.profile.unit import LeafKey, UnitProfile, merge_by_key
 
 #: The hashes of a dataset's rows or of one of its keys. All datasets of a comparison have the same kind.
 RowKeys = LocalKeys | ExchangedKeys
@@ -116,7 +116,7 @@ class DataProfile:
         return [self.leaves[key] for key in self.keys_of.get(path, ())]
 
     def add(self, file: FileProfile, unit: UnitProfile) -> None:
-        """Add the next unit of ``file``, the last file so far."""
+        """Add the next unit of ``file``, the last file so far, or several that were merged. Hashes are added apart."""
         file.num_rows += unit.num_rows
         file.num_malformed += unit.num_malformed
         file.error = file.error or unit.error
@@ -126,24 +126,24 @@ class DataProfile:
             file.fields[path] = known.followed_by(facts) if known else facts
         for name, times in unit.names.items():
             file.names[name] = max(file.names.get(name, 0), times)
-        for path, found in unit.new_values.items():
-            file.new_values.setdefault(path, NewValues()).merge(found)
+        merge_by_key(file.new_values, unit.new_values)
         for key, notes in unit.notes.items():
             notes.set_file(file.uri)
-            self.notes.setdefault(key, LeafNotes()).merge(notes)
             file.spans[key] = Span.of(unit.leaves[key]).merged(file.spans.get(key))
+        merge_by_key(self.notes, unit.notes)
         unit.row_lengths.set_file(file.uri)
         self.row_lengths.merge(unit.row_lengths)
         for key, profile in unit.leaves.items():
             slots, present = file.num_values.get(profile.path, (0, 0))
             file.num_values[profile.path] = (slots + profile.num_slots, present + profile.num_present)
-            if key in self.leaves:
-                self.leaves[key].merge(profile)
-            else:
-                self.leaves[key] = profile
+            if key not in self.leaves:
                 self.keys_of.setdefault(profile.path, []).append(key)
-        self._add_unique(unit)
+        merge_by_key(self.leaves, unit.leaves)
         self.is_quick = self.is_quick or unit.is_quick
+
+    def add_hashes(self, file: FileProfile, unit: UnitProfile) -> None:
+        """Add the hashes of the next unit of ``file``, or the files with those of several."""
+        self._add_unique(unit)
         if file.aligned:
             for names, some in unit.hashed.items():
                 cast("LocalKeys", self.keys.setdefault(names, LocalKeys())).add(file.uri, some)

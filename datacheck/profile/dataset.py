@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +21,13 @@ from datacheck.jobs.sampling import rank_of, unit_bytes
 from datacheck.jobs.scan import file_size, inspect_file
 from datacheck.jobs.sharding.result_store import digest
 from datacheck.jobs.stage import Stage
+from datacheck.jobs.units.groups import group_units
 from datacheck.jobs.units.scan import lost_error
 from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.profile.data_profile import DataProfile, FileProfile
-from datacheck.profile.exchanged_keys import folder_of, has_hashes, leave_hashes
+from datacheck.profile.exchanged_keys import HashWriter, folder_of, has_hashes
 from datacheck.profile.options import ProfileOptions
-from datacheck.profile.unit import UnitProfile, profile_batches, profile_unit
+from datacheck.profile.unit import UnitProfile, merge_units, profile_batches, profile_unit
 from datacheck.schema.model import Schema
 from datacheck.sources.annotations import with_labels
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
@@ -127,26 +129,30 @@ def profile_files(
         inspected.append(found)
         if found.profile is not None and isinstance(found.info, InputInfo):
             progress.advance(1, found.profile.num_rows, found.info.num_bytes)
-    units = [
-        (unit, name)
-        for found, (_, name) in zip(inspected, tasks, strict=True)
-        if isinstance(found.info, InputInfo) and found.profile is None
-        for unit in found.info.units
+    # Notes of several units say less of where the values of a file lie.
+    grouped = group_units(map(_units_left, inspected), sys.maxsize if options.with_notes else None)
+    work = [
+        (units, name)
+        for groups, (_, name) in zip(grouped, tasks, strict=True)
+        for group in groups
+        for units in profile.split(group)
     ]
     unit_profiles = execution.map(
         profile,
-        units,
-        lambda task: UnitProfile(error=lost_error(task[0].uri)),
+        work,
+        lambda task: UnitProfile(error=lost_error(task[0][0].uri)),
         stage=Stage("profile units", is_valid=has_hashes),
     )
-    files = iter(inspected)
+    files = iter(zip(inspected, grouped, strict=True))
     profiles: list[DataProfile] = []
     try:
         for one in sets:
             profiles.append(DataProfile(execution))
             for file in one.files:
-                for unit_profile, num_bytes in _add_file(profiles[-1], file.uri, next(files), unit_profiles):
-                    progress.advance(1, unit_profile.num_rows, num_bytes)
+                found, groups = next(files)
+                parts = [profile.split(group) for group in groups]
+                for counts in _add_file(profiles[-1], file.uri, found, parts, unit_profiles):
+                    progress.advance(*counts)
     except BaseException:
         for made in profiles:
             made.close()
@@ -156,14 +162,23 @@ def profile_files(
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """Profiles units; hashes are left in a folder, if there is one."""
+    """Profiles units of one file that follow each other; their hashes are left in a folder, if there is one."""
 
     options: ProfileOptions
     folder: str | None = None
 
-    def __call__(self, task: tuple[WorkUnit, str | None]) -> UnitProfile:
-        found = profile_unit(task, self.options)
-        return found if self.folder is None else leave_hashes(found, f"{self.folder}/{digest([task])}")
+    def split(self, group: Sequence[WorkUnit]) -> Sequence[Sequence[WorkUnit]]:
+        """What is done at once of a group: with hashes in memory one unit, lest many be in memory together."""
+        return [group] if self.folder is not None else [[unit] for unit in group]
+
+    def __call__(self, task: tuple[Sequence[WorkUnit], str | None]) -> UnitProfile:
+        units, name = task
+        if self.folder is None:
+            (unit,) = units
+            return profile_unit((unit, name), self.options)
+        writer = HashWriter(f"{self.folder}/{digest([task])}")
+        profiles = (profile_unit((unit, name), self.options) for unit in units)
+        return writer.finish(merge_units(profiles, writer.add))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +209,40 @@ def _inspect(task: tuple[InputFile, str | None], profile: _Profile, *, travels: 
     info = inspect_file(file, travels=travels)
     if isinstance(info, SourceError) or len(info.units) != 1:
         return _Inspected(info)
-    return _Inspected(info, profile((info.units[0], name)))
+    return _Inspected(info, profile((info.units, name)))
+
+
+def _units_left(file: _Inspected) -> Sequence[WorkUnit]:
+    """The units of a file that are not profiled yet."""
+    return () if isinstance(file.info, SourceError) or file.profile is not None else file.info.units
 
 
 def _add_file(
-    profile: DataProfile, uri: str, inspected: _Inspected, unit_profiles: Iterator[UnitProfile]
-) -> Iterator[tuple[UnitProfile, int]]:
-    """Add a file to the profile, and yield its units that the progress does not count yet."""
+    profile: DataProfile,
+    uri: str,
+    inspected: _Inspected,
+    groups: Sequence[Sequence[Sequence[WorkUnit]]],
+    unit_profiles: Iterator[UnitProfile],
+) -> Iterator[tuple[int, int, int]]:
+    """Add a file to the profile, and yield the numbers of units, rows and bytes that the progress does not count yet.
+
+    ``groups`` of its units are merged before they are added; each has one profile for some of its units.
+    """
     info = inspected.info
     if isinstance(info, SourceError):
         profile.files.append(FileProfile(uri, error=info))
         return
     file = FileProfile(uri, info.format, num_bytes=info.num_bytes, aligned=info.aligned)
     profile.files.append(file)
-    for unit in info.units:
-        found = inspected.profile or next(unit_profiles)
-        profile.add(file, found)
-        if inspected.profile is None:
-            yield found, unit_bytes(unit, info)
+    take_hashes = partial(profile.add_hashes, file)
+    if inspected.profile is not None:
+        profile.add(file, merge_units([inspected.profile], take_hashes))
+    for parts in groups:
+        merged = merge_units(itertools.islice(unit_profiles, len(parts)), take_hashes)
+        units = [unit for part in parts for unit in part]
+        num_rows = merged.num_rows
+        profile.add(file, merged)
+        yield len(units), num_rows, sum(unit_bytes(unit, info) for unit in units)
 
 
 def profile_memory(data: Any, options: ProfileOptions, name: str | None = None) -> DataProfile:
@@ -223,7 +254,8 @@ def profile_memory(data: Any, options: ProfileOptions, name: str | None = None) 
     profile = DataProfile()
     file = FileProfile(uri, "memory")
     profile.files.append(file)
-    profile.add(file, profile_batches(_count_bytes(batches, file), options, uri=uri))
+    found = profile_batches(_count_bytes(batches, file), options, uri=uri)
+    profile.add(file, merge_units([found], partial(profile.add_hashes, file)))
     return profile
 
 

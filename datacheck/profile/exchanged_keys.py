@@ -31,6 +31,9 @@ from datacheck.profile.row_keys import FileMatches, RowPlace
 from datacheck.profile.unit import UnitProfile
 from datacheck.storage import storage_of
 
+#: Bytes of hashes of small units that are together in one file.
+_MAX_TOGETHER = 64 << 20
+
 
 def folder_of(execution: Execution) -> str | None:
     """Where the workers of a job leave hashes; None where these stay in memory."""
@@ -47,19 +50,67 @@ def hashes_in_files(execution: Execution) -> Iterator[None]:
             storage_of(folder).delete_folder(folder)
 
 
-def leave_hashes(profile: UnitProfile, uri: str) -> UnitProfile:
-    """The profile of a unit, whose hashes are in a file."""
-    unique = {name: np.concatenate(parts) for name, parts in profile.unique.items() if parts is not None}
-    files = write_key_files(
-        uri,
-        [
-            *(Keyed(key, one.hashes, one.rows.all(), _groups(one)) for key, one in profile.hashed.items()),
-            *(Keyed((name,), hashes, np.arange(len(hashes)), []) for name, hashes in unique.items()),
-        ],
-    )
-    num_keys = len(profile.hashed)
-    left: dict[str, list[Hashes] | None] = {name: parts for name, parts in profile.unique.items() if parts is None}
-    return replace(profile, rows=None, keys={}, unique=left, row_files=files[:num_keys], unique_files=files[num_keys:])
+@dataclass(slots=True)
+class HashWriter:
+    """Leaves the hashes of units that follow each other in files: those of small units together, up to some megabytes.
+
+    ``uri`` is the name of the first file, and how those of further ones begin.
+    """
+
+    uri: str
+    row_files: list[KeyFile] = field(default_factory=list)
+    unique_files: list[KeyFile] = field(default_factory=list)
+    repeated: set[str] = field(default_factory=set)
+    _waiting: list[UnitProfile] = field(default_factory=list)
+    _num_bytes: int = 0
+    _num_files: int = 0
+
+    def add(self, profile: UnitProfile) -> None:
+        """Add the hashes of the next unit."""
+        self.repeated |= {name for name, parts in profile.unique.items() if parts is None}
+        self._waiting.append(replace(UnitProfile(), unique=profile.unique, rows=profile.rows, keys=profile.keys))
+        self._num_bytes += sum(one.hashes.nbytes for one in profile.hashed.values())
+        self._num_bytes += sum(part.nbytes for parts in profile.unique.values() for part in parts or ())
+        if self._num_bytes > _MAX_TOGETHER:
+            self._write()
+
+    def finish(self, merged: UnitProfile) -> UnitProfile:
+        """The profile of all units, whose hashes are in files."""
+        self._write()
+        return replace(
+            merged,
+            unique=dict.fromkeys(sorted(self.repeated)),
+            row_files=tuple(self.row_files),
+            unique_files=tuple(self.unique_files),
+        )
+
+    def _write(self) -> None:
+        hashed: dict[tuple[str, ...], list[RowHashes]] = {}
+        unique: dict[str, list[Hashes]] = {}
+        for profile in self._waiting:
+            for key, one in profile.hashed.items():
+                hashed.setdefault(key, []).append(one)
+            for name, parts in profile.unique.items():
+                if name not in self.repeated:
+                    unique.setdefault(name, []).extend(parts or ())
+        columns = {name: np.concatenate(parts) for name, parts in unique.items() if parts}
+        files = write_key_files(
+            f"{self.uri}-{self._num_files}" if self._num_files else self.uri,
+            [
+                *(_keyed(key, some) for key, some in hashed.items()),
+                *(Keyed((name,), hashes, np.arange(len(hashes)), []) for name, hashes in columns.items()),
+            ],
+        )
+        self.row_files += files[: len(hashed)]
+        self.unique_files += files[len(hashed) :]
+        self._waiting, self._num_bytes, self._num_files = [], 0, self._num_files + 1
+
+
+def _keyed(key: tuple[str, ...], some: Sequence[RowHashes]) -> Keyed:
+    """The hashes of the rows of several units."""
+    hashes = np.concatenate([one.hashes for one in some])
+    rows = np.concatenate([one.rows.all() for one in some])
+    return Keyed(key, hashes, rows, [run for one in some for run in _groups(one)])
 
 
 def _groups(hashed: RowHashes) -> list[tuple[int, int | None]]:
@@ -74,7 +125,7 @@ def has_hashes(profile: UnitProfile) -> bool:
 
 @dataclass(slots=True)
 class ExchangedKeys:
-    """The hashes of rows or of a key in files, one a unit."""
+    """The hashes of rows or of a key in files, each of one unit or of several that follow each other."""
 
     execution: Execution
     uris: list[str] = field(default_factory=list)
@@ -86,7 +137,7 @@ class ExchangedKeys:
         return sum(file.num_rows for file in self.files)
 
     def add(self, uri: str, file: KeyFile) -> None:
-        """Add the rows of the next unit."""
+        """Add the rows of the next units."""
         self.uris.append(uri)
         self.files.append(file)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from datacheck.checks.reading import reading_findings
 from datacheck.checks.sentinels import without_missing
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
-from datacheck.findings import MAX_EXAMPLES, Finding
+from datacheck.findings import MAX_EXAMPLES, Finding, merge_findings
 from datacheck.hashing.cast import cast
 from datacheck.hashing.exact import exact_slots
 from datacheck.hashing.key_files import KeyFile
@@ -80,6 +80,59 @@ class UnitProfile:
     def hashed(self) -> dict[tuple[str, ...], RowHashes]:
         """The hashes of rows, with the empty key, and of keys."""
         return self.keys if self.rows is None else {(): self.rows, **self.keys}
+
+    @property
+    def without_hashes(self) -> UnitProfile:
+        """The profile without the hashes that are in memory or in files."""
+        return replace(self, unique={}, rows=None, keys={}, row_files=(), unique_files=())
+
+    def merge(self, other: UnitProfile) -> None:
+        """Merge the profile of the next part of the file, which must not be used afterwards. Hashes are left out."""
+        self.num_rows += other.num_rows
+        self.num_malformed += other.num_malformed
+        for path, facts in other.fields.items():
+            known = self.fields.get(path)
+            self.fields[path] = known.followed_by(facts) if known else facts
+        for name, times in other.names.items():
+            self.names[name] = max(self.names.get(name, 0), times)
+        merge_by_key(self.leaves, other.leaves)
+        merge_by_key(self.notes, other.notes)
+        merge_by_key(self.new_values, other.new_values)
+        self.row_lengths.merge(other.row_lengths)
+        self.is_quick = self.is_quick or other.is_quick
+        self.error = self.error or other.error
+        self.findings = merge_findings([*self.findings, *other.findings]) if other.findings else self.findings
+
+
+class _Mergeable(Protocol):
+    def merge(self, other: Any) -> None: ...
+
+
+K = TypeVar("K")
+M = TypeVar("M", bound=_Mergeable)
+
+
+def merge_by_key(into: dict[K, M], other: Mapping[K, M]) -> None:
+    """Merge each of some values with that of the same key."""
+    for key, one in other.items():
+        if key in into:
+            into[key].merge(one)
+        else:
+            into[key] = one
+
+
+def merge_units(units: Iterable[UnitProfile], take_hashes: Callable[[UnitProfile], None]) -> UnitProfile:
+    """The profile of units of one file that follow each other. ``take_hashes`` is called with each, to use its hashes."""
+    merged: UnitProfile | None = None
+    for unit in units:
+        take_hashes(unit)
+        rest = unit.without_hashes
+        if merged is None:
+            merged = rest
+        else:
+            merged.merge(rest)
+    assert merged is not None, "a group has at least one unit"
+    return merged
 
 
 def profile_unit(task: tuple[WorkUnit, str | None], options: ProfileOptions) -> UnitProfile:

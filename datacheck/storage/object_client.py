@@ -262,6 +262,8 @@ def _translated(error: Exception, place: ObjectUri, key: str) -> OSError:
     if any(sign in said for sign in ("169.254.169.254", "token request", "MissingAccount", "redential")):
         return StoreError(errno.EACCES, f"no credentials were found; {store_options(place).credentials_hint}", uri)
     if name == "NotSupportedError":
+        if "Range request" in first:
+            first = f"{place.service} does not answer requests for ranges of bytes"
         return StoreError(errno.ENOTSUP, f"{first}; download the file, and check it here", uri)
     if "InvalidPath" in name or "PathError" in name:
         return FileNotFoundError(errno.ENOENT, f"the name is not one of an object ({first})", uri)

@@ -480,6 +480,29 @@ def test_schemas_and_comparisons_are_the_same(pipeline: Path) -> None:
     assert {"DC311"} <= {one.code for one in expected.findings}
 
 
+@pytest.mark.parametrize(("most", "together", "num_files"), [(1, 1 << 20, 4), (7, 1, 18)])
+def test_a_comparison_in_groups_is_the_same(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, most: int, together: int, num_files: int
+) -> None:
+    copied = pq.read_table("job/train/b.parquet").slice(80, 150)
+    pq.write_table(
+        pa.concat_tables([copied, pq.read_table("job/test/d.parquet")]), "job/test/d.parquet", row_group_size=75
+    )
+    call = partial(datacheck.compare, "job/train", "job/test", key="id", drift=False)
+    expected = call()
+    assert {"DC310", "DC311", "DC901"} <= {one.code for one in expected.findings}
+    monkeypatch.setattr("datacheck.jobs.units.groups.MAX_GROUPS", most)
+    monkeypatch.setattr("datacheck.profile.exchanged_keys._MAX_TOGETHER", together)
+    assert timeless(call()) == timeless(expected)
+    run_shards(call, 2, "shared")
+    assert timeless(merged(call, "shared")) == timeless(expected)
+    (job,) = Path("shared").glob("compare-*")
+    written = [
+        [one for one in folder.iterdir() if len(one.name) >= 16] for folder in (job / "exchange/hashes").iterdir()
+    ]
+    assert max(map(len, written)) == num_files
+
+
 def test_a_merge_takes_the_options_of_its_command(pipeline: Path) -> None:
     (pipeline.parent / "train" / "z.parquet").unlink()
     statistics = ["--statistics", "learned.json"]
