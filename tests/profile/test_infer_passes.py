@@ -94,6 +94,7 @@ CELLS = st.sampled_from(
 
 @pytest.mark.slow
 @given(st.lists(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), min_size=1, max_size=3))
+@example([[("", "1"), ("1", "")]])
 @settings(QUIET, max_examples=100)
 def test_of_csv_files_with_different_schemas(tmp_path_factory: Any, files: list[list[tuple[str, str]]]) -> None:
     folder: Path = tmp_path_factory.mktemp("csv")

@@ -78,8 +78,11 @@ class PanelSteps:
             return
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         order = np.argsort(codes, kind="stable")[np.count_nonzero(codes < 0) :]
+        if not len(order):
+            # No row with a value has a name.
+            return
         codes, values, rows = codes[order], values[order], rows[order]
-        starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else order
+        starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
         ends = np.append(starts[1:], len(codes)) - 1
         labels = encoded.dictionary.to_pylist()
         added = {
