@@ -68,13 +68,34 @@ def walk(
         yield from walk(part, name if path is None else f"{path}.{name}", objects=objects, above=above)
 
 
-def tensors_in(value: Any, above: tuple[int, ...] = ()) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> list[torch.Tensor]:
     """The tensors of a structure, such as the output of a module."""
+    found: list[torch.Tensor] = []
     if isinstance(value, torch.Tensor):
-        yield value
-    elif _may_open(value, above):
-        for _, part in parts_of(value) or ():
-            yield from tensors_in(part, (*above, id(value)))
+        found.append(value)
+    else:
+        _add_tensors(value, (), found)
+    return found
+
+
+def _add_tensors(value: Any, above: tuple[int, ...], found: list[torch.Tensor]) -> None:
+    kind = type(value)
+    parts: Iterable[Any]
+    # A guard comes here at each step, and the names of parts cost more than the tensors among them.
+    if kind is tuple or kind is list:
+        parts = value
+    elif kind is dict:
+        parts = value.values()
+    else:
+        parts = [part for _, part in parts_of(value) or ()]
+    if not parts or not _may_open(value, above):
+        return
+    above = (*above, id(value))
+    for part in parts:
+        if isinstance(part, torch.Tensor):
+            found.append(part)
+        else:
+            _add_tensors(part, above, found)
 
 
 def _may_open(value: Any, above: tuple[int, ...]) -> bool:

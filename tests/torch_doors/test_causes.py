@@ -69,6 +69,9 @@ NAN, INF = math.nan, math.inf
         ("empty-reduction", {"op": "var", "value": NAN, "num_reduced": 0}),
         ("degenerate-decomposition", {"op": "linalg_eigh", "value": NAN, "in_backward": True, "gradient": 0.0}),
         ("degenerate-decomposition", {"op": "linalg_inv_ex", "value": INF}),
+        ("exp-overflow", {"op": "linalg_matrix_exp", "value": INF}),
+        ("log-of-zero-or-negative", {"op": "logdet", "value": NAN, "is_returned": True}),
+        ("domain-error", {"op": "HalfNormal.log_prob", "value": -INF, "is_returned": True}),
         ("bad-custom-backward", {"op": "div", "value": NAN, "is_custom_backward": True}),
         (
             "float16-overflow",

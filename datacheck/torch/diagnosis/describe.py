@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from datacheck.text import count, ordinal_list, plain
 from datacheck.torch.diagnosis.batch_schema import BatchSchema
-from datacheck.torch.diagnosis.causes.rules import classify
+from datacheck.torch.diagnosis.causes.rules import INTENDED_INFINITY, classify
 from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, ChainLink, Diagnosis
 from datacheck.torch.diagnosis.evidence import gather_evidence
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
 from datacheck.torch.diagnosis.fixes.suggest import suggest_fix
+from datacheck.torch.diagnosis.library_calls import find_library_call, result_of_call
 from datacheck.torch.diagnosis.lines import find_line_that_changed, find_line_that_made
 from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.sample_attribution import (
@@ -78,6 +79,11 @@ def _of_step(context: Context, root_cause: RootCause) -> Diagnosis:
             return _of_python(context, made, values.tensor, origin.operation, origin)
     op_evidence = gather_evidence(context, step, joint=root_cause.joint, intended=root_cause.intended)
     classification = classify(op_evidence.evidence)
+    is_constant = classification.cause == "constant-not-finite" or INTENDED_INFINITY in classification.explanation
+    if root_cause.intended and is_constant:
+        returned = _of_library_call(context, root_cause.first or step)
+        if returned is not None:
+            return returned
     phase = "backward" if context.in_gradient else context.phase_of(op_evidence.forward)
     diagnosis = Diagnosis(
         code=PHASE_CODES[phase],
@@ -90,8 +96,33 @@ def _of_step(context: Context, root_cause: RootCause) -> Diagnosis:
         chain=context.chain(step),
     )
     diagnosis = _with_line(context, step.operation, diagnosis)
-    fix = suggest_fix(context, diagnosis.cause, _operations_at_fault(context, root_cause, step), step.written.dtype)
+    operations = _operations_at_fault(context, root_cause, step)
+    fix = suggest_fix(context, diagnosis.cause, operations, step.written.dtype, op_evidence.evidence.op)
     return replace(diagnosis, remedy=fix.code, remedy_verified=fix.is_verified, remedy_check=fix.check)
+
+
+def _of_library_call(context: Context, first: Step) -> Diagnosis | None:
+    """A constant that a function of a library wrote for what it received; None where the program gave the constant."""
+    called = find_library_call(context, first.operation)
+    if called is None:
+        return None
+    step = result_of_call(first)
+    found = gather_evidence(context, step, joint=False, intended=True)
+    evidence = replace(found.evidence, op=called, ran=called, inputs=(), scalars=(), intended=False, is_returned=True)
+    classification = classify(evidence)
+    phase = "backward" if context.in_gradient else context.phase_of(first.operation)
+    diagnosis = Diagnosis(
+        code=PHASE_CODES[phase],
+        phase=phase,
+        cause=classification.cause,
+        explanation=classification.explanation,
+        op=called,
+        samples=samples_of_operation(context, replace(found, evidence=evidence)),
+        chain=context.chain(step),
+    )
+    fix = suggest_fix(context, diagnosis.cause, [first.operation], step.written.dtype, called)
+    diagnosis = replace(diagnosis, remedy=fix.code, remedy_verified=fix.is_verified, remedy_check=fix.check)
+    return _with_line(context, first.operation, diagnosis)
 
 
 def _operations_at_fault(context: Context, root_cause: RootCause, step: Step) -> list[Operation]:
@@ -187,6 +218,9 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
     if phase == "forward" and reader is not None:
         phase = "backward" if context.in_gradient else context.phase_of(reader)
     is_made_here = not own_name and reader is not None and "lift_fresh" in reader.name
+    returned = _of_library_call(context, first) if is_made_here and first is not None else None
+    if returned is not None:
+        return returned
     name = "the numbers that this line turns into a tensor" if is_made_here else "a tensor from outside the step"
     name = f"{kind} '{plain(own_name)}'" if own_name else name
     num_bad, num_values, counted = _counted(tensor if initial.tensor is None else initial.tensor)

@@ -37,7 +37,7 @@ FEW = 4
 _CLASS_WEIGHTS = 2
 
 #: A line that writes the number itself.
-_WRITTEN = re.compile(r"nan|inf", re.IGNORECASE)
+WRITTEN = re.compile(r"nan|inf", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[Roo
 
 def _number_read(trace: Trace, step: Step) -> BadOutput | None:
     """The bad value that the program read with ``.item()`` and gave to an operation as a number."""
-    if not step.written.literals or _WRITTEN.search(_source(step)):
+    if not step.written.literals or WRITTEN.search(_source(step)):
         return None
     for operation in reversed(trace.operations[: step.operation.index]):
         if not operation.name.endswith("_local_scalar_dense.default") or not operation.inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +40,29 @@ class BatchTensor:
         return self.is_changed and not was_bad and bool(count_nonfinite(self.tensor)[0])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class KeptBatch:
     """A batch, and its tensors as they were when it was kept."""
 
-    batch: Any
-    tensors: tuple[BatchTensor, ...] = ()
+    __slots__ = ("_copies", "_tensors", "_versions", "batch")
+
+    def __init__(
+        self, batch: Any, tensors: list[Tensor], versions: list[int], copies: Sequence[Tensor | None] = ()
+    ) -> None:
+        self.batch = batch
+        self._tensors = tensors
+        self._versions = versions
+        self._copies = copies
 
     @property
     def is_changed(self) -> bool:
-        return any(one.is_changed for one in self.tensors)
+        return list(map(version_of, self._tensors)) != self._versions
+
+    @property
+    def tensors(self) -> list[BatchTensor]:
+        """Its tensors; none of those that only live in a functional transform."""
+        copies = self._copies or [None] * len(self._tensors)
+        parts = zip(self._tensors, self._versions, copies, strict=True)
+        return [BatchTensor(*part) for part in parts if not is_transformed(part[0])]
 
     @property
     def changed(self) -> list[BatchTensor]:
@@ -73,24 +86,32 @@ class BatchKeeper:
 
     def keep(self, batch: Any) -> KeptBatch:
         """Keep a batch as it is now."""
-        tensors = [tensor for tensor in tensors_in(batch) if not (tensor.is_inference() or is_transformed(tensor))]
-        makes_copies = self._has_changes or self._num_to_copy > 0
+        tensors = tensors_in(batch)
+        try:
+            versions = list(map(version_of, tensors))
+        except RuntimeError:
+            # Tensors of inference mode have no version.
+            tensors = [tensor for tensor in tensors if not tensor.is_inference()]
+            versions = list(map(version_of, tensors))
+        if not (self._has_changes or self._num_to_copy):
+            return KeptBatch(batch, tensors, versions)
         self._num_to_copy = max(self._num_to_copy - 1, 0)
-        if makes_copies and sum(tensor.numel() * tensor.element_size() for tensor in tensors) > MAX_COPIED_BYTES:
-            makes_copies = False
-        kept = (BatchTensor(one, version_of(one), _copy_of(one) if makes_copies else None) for one in tensors)
-        return KeptBatch(batch, tuple(kept))
+        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > MAX_COPIED_BYTES:
+            return KeptBatch(batch, tensors, versions)
+        return KeptBatch(batch, tensors, versions, [_copy_of(tensor) for tensor in tensors])
 
-    def review(self, batches: Iterable[KeptBatch]) -> None:
+    def review(self, batches: Iterable[KeptBatch | None]) -> None:
         """See whether batches were changed after they were kept."""
-        self._has_changes = self._has_changes or any(kept.is_changed for kept in batches)
+        for kept in batches:
+            if kept is not None and kept.is_changed:
+                self._has_changes = True
 
 
 def _copy_of(tensor: Tensor) -> Tensor | None:
     """A copy with the same strides; None of what is not dense."""
     if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.requires_grad:
         return None
-    return tensor.clone(memory_format=torch.preserve_format)
+    return None if is_transformed(tensor) else tensor.clone(memory_format=torch.preserve_format)
 
 
 def restorer_of(batches: Iterable[KeptBatch]) -> Callable[[Any], Any]:

@@ -63,7 +63,7 @@ class DrivenStep:
             if loss is None:
                 return torch.full((), float("nan"))
             if self._is_on:
-                self._batches.review(part.kept for part in state.parts[-1:] if part.kept is not None)
+                self._batches.review([part.kept for part in state.parts[-1:]])
                 state.losses.append(loss)
             if is_last:
                 self._finish()

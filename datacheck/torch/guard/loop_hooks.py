@@ -235,7 +235,7 @@ class LoopHooks:
 
     def _keep_call(self, frames: tuple[Frame, ...], place: Place, reached: frozenset[int], loss: Tensor | None) -> None:
         state = self._state
-        self._arguments.review(part.kept for part in state.new_parts if part.kept is not None)
+        self._arguments.review([part.kept for part in state.new_parts])
         autocast, fetched = autocast_now(self._devices), tuple(self._fetched)
         random, began_after = state.random_after_call, state.began_after
         state.add_call(LoopCall(frames, state.new_parts, random, autocast, loss, fetched, began_after))

@@ -59,7 +59,7 @@ class TrainerStep:
         training.refresh()
         if not state.is_open:
             runner.begin(late=True)
-        self._batches.review(part.kept for part in state.parts if part.kept is not None)
+        self._batches.review([part.kept for part in state.parts])
         chosen = training.optimizers if optimizer is None else (self._find(optimizer),)
         reading = runner.check_unmade_update(
             training.parameters_of(chosen), state.known_losses if losses is None else losses, chosen[0], grad_norm

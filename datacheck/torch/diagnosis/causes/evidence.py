@@ -43,6 +43,7 @@ class Evidence:
         lost_value: the operation whose result underflowed to 0.
         is_custom_backward: whether it happened in the backward of a custom autograd Function.
         is_of_torch: whether torch defines the operation; what other operations do is not known.
+        is_returned: the operation writes the value as a constant, for what it received.
         largest_parameter: the name and the largest magnitude of the parameters that were read.
         times_repeated: how often the same line had run before.
     """
@@ -69,6 +70,7 @@ class Evidence:
     lost_value: str | None = None
     is_custom_backward: bool = False
     is_of_torch: bool = True
+    is_returned: bool = False
     largest_parameter: tuple[str, float] | None = None
     times_repeated: int = 0
 

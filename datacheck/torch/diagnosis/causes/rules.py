@@ -31,7 +31,7 @@ _SOFTMAXES = frozenset(
 _BY_CHANCE = frozenset(
     {"clamp", "relu", "threshold", "clamp_min", "clamp_max", "hardtanh", "maximum", "minimum", "a factor of 0"}
 )
-_EXPONENTIALS = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "logaddexp", "softplus"})
+_EXPONENTIALS = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "logaddexp", "softplus", "linalg_matrix_exp"})
 _BOUNDED_DOMAINS = frozenset(
     {"acos", "asin", "acosh", "atanh", "atan2", "logit", "erfinv", "special_erfinv", "lgamma", "mvlgamma"}
     | {"digamma", "polygamma", "special_zeta", "special_ndtri", "igamma", "igammac", "tan", "angle", "sgn"}
@@ -39,6 +39,7 @@ _BOUNDED_DOMAINS = frozenset(
 _DECOMPOSITIONS = tuple(
     "linalg_ cholesky svd symeig lu_ triangular_solve inverse slogdet logdet geqrf".split()  # noqa: SIM905
 )
+_NO_DECOMPOSITIONS = frozenset({"linalg_vector_norm", "linalg_cross", "linalg_matrix_exp"})
 _VARIANCES = frozenset({"var", "std", "var_mean", "std_mean"})
 _MEANS = frozenset({"mean", "nll_loss_forward", "nll_loss2d_forward", "median", "nanmedian", "nanmean"})
 #: Reductions of groups. An empty one gives 0 / 0, or the infinity that is the identity of min or max.
@@ -112,8 +113,10 @@ def _normalises_a_masked_slice(evidence: Evidence) -> bool:
 
 def _decomposition(evidence: Evidence) -> Cause:
     family = evidence.op.strip("_")
-    if not family.startswith(_DECOMPOSITIONS) or family in ("linalg_vector_norm", "linalg_cross"):
+    if not family.startswith(_DECOMPOSITIONS) or family in _NO_DECOMPOSITIONS:
         return None
+    if evidence.is_returned and family == "logdet":
+        return _at("log-of-zero-or-negative", evidence, "logdet received a matrix with a negative determinant")
     reason = "the matrix is singular or nearly singular"
     if evidence.in_backward and any(word in family for word in ("eig", "svd")):
         reason = "its gradient divides by the difference between equal eigenvalues or singular values"
@@ -207,6 +210,9 @@ def _forward(evidence: Evidence) -> Cause:
     if op.startswith("weight_norm"):
         explanation = f"{op} divides a row of the weight by its norm, which is 0, {evidence.location}"
         return "division-by-zero", explanation
+    if evidence.is_returned:
+        what = f"{op} returned {show(evidence.value)}"
+        return _at("domain-error", evidence, what, "it is defined so for what it received")
     if "_norm" in op and is_nan(evidence.value):
         what = f"{op} divides by a variance that is 0 or negative"
         return _at("division-by-zero", evidence, what, "its eps is too small")

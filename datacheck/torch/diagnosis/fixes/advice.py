@@ -57,3 +57,18 @@ ADVICE: dict[str, str] = {
     "sqrt-gradient-at-zero": "# see safe_sqrt, safe_norm and safe_pow in datacheck.torch.safe: gradient 0 at 0",
     "variance-of-one": "# skip batches of one (DataLoader(..., drop_last=True)), or use correction=0",
 }
+
+#: Advice for operations that the advice for their cause does not fit.
+_OF_OPERATIONS: dict[str, str] = {
+    "linalg_matrix_exp": "# bound the norm of the matrix before torch.matrix_exp, or compute it in float64",
+    "logdet": (
+        "# a change of variables needs log|det|, which is torch.linalg.slogdet(x).logabsdet; a covariance must be positive\n"
+        "# definite: build it as L @ L.mT, and 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1) is its log determinant"
+    ),
+    "special_entr": "# keep what is a probability at 0 or above: its entropy is -inf below",
+}
+
+
+def advice_for(cause: str, op: str) -> str:
+    """The advice for a cause at an operation of this family; empty where there is none."""
+    return _OF_OPERATIONS.get(op, ADVICE.get(cause, ""))

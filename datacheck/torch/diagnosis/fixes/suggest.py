@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from datacheck.text import count
-from datacheck.torch.diagnosis.fixes.advice import ADVICE
+from datacheck.torch.diagnosis.fixes.advice import advice_for
 from datacheck.torch.diagnosis.fixes.patterns import match, repeats_work, rewrite
 from datacheck.torch.diagnosis.fixes.rules import IDENTITIES, RULES, Rule
 from datacheck.torch.diagnosis.fixes.source import Expression
@@ -58,8 +58,11 @@ class _Candidate:
     hoisted: Mapping[str, ast.expr]
 
 
-def suggest_fix(context: Context, cause: str, operations: Sequence[Operation], dtype: torch.dtype) -> Fix:
-    """The best fix that could be verified for operations that made the step non-finite; else advice for the cause."""
+def suggest_fix(context: Context, cause: str, operations: Sequence[Operation], dtype: torch.dtype, op: str) -> Fix:
+    """The best fix that could be verified for operations that made the step non-finite; else advice for the cause.
+
+    ``op`` is the family of the operation at fault.
+    """
     sites = _sites(operations)
     if sites:
         try:
@@ -68,7 +71,7 @@ def suggest_fix(context: Context, cause: str, operations: Sequence[Operation], d
             fix = None
         if fix is not None:
             return fix
-    return Fix(ADVICE.get(cause, ""))
+    return Fix(advice_for(cause, op))
 
 
 def _sites(operations: Sequence[Operation]) -> list[Site]:
