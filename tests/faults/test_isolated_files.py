@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from job_files import contents, write_pipeline
 
-from datacheck.jobs.executors import isolated
+from datacheck.jobs.executors import children
 from datacheck.jobs.executors.isolated import Isolated, may_crash
 from datacheck.jobs.executors.local import map_in_order
 from datacheck.sources.discover import InputFile
@@ -164,15 +164,15 @@ class _Interrupted(io.BytesIO):
 def test_an_interrupt_while_a_child_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
-    class Child(isolated._Child):
+    class Child(children.Child):
         def __init__(self) -> None:
             super().__init__()
             started.append(self._process)
             self._answers.close()
             self._answers = _Interrupted()  # type: ignore[assignment]
 
-    monkeypatch.setattr(isolated, "_children", isolated._Children())
-    monkeypatch.setattr(isolated, "_Child", Child)
+    monkeypatch.setattr(children, "_children", children._Children())
+    monkeypatch.setattr(children, "Child", Child)
     with pytest.raises(KeyboardInterrupt):
         Isolated(work_on, lambda item: -item.number)(Work(1))
     assert [one.returncode is None for one in started] == [False]
@@ -210,7 +210,7 @@ def hang(item: Work) -> int:
 def test_a_child_that_hangs_is_ended_once_and_one_that_reads_on_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datacheck.jobs.executors.isolated._HUNG_SECONDS", 3.0)
+    monkeypatch.setattr("datacheck.jobs.executors.children._HUNG_SECONDS", 3.0)
     call = Isolated(hang, lambda item: -item.number)
     assert call(Work(1, str(tmp_path / "a.h5"))) == -1
     assert (tmp_path / "a.h5").read_text() == "begun "

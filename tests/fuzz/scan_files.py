@@ -17,7 +17,7 @@ from pathlib import Path
 import datacheck
 from datacheck.cli.app import main as datacheck_command
 from datacheck.errors import UsageError
-from datacheck.jobs.executors import isolated
+from datacheck.jobs.executors import children
 
 #: Address space, of which libraries take some gigabytes before a file is read.
 MAX_ADDRESS_SPACE = 12 << 30
@@ -66,7 +66,7 @@ def run_command(folder: str, *arguments: str) -> str | None:
 
 def main() -> None:
     # Shorter than the fuzzer waits for an answer.
-    isolated._HUNG_SECONDS = 10.0
+    children._HUNG_SECONDS = 10.0
     resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
     for line in sys.stdin:
         print(json.dumps(problem_of(json.loads(line))), file=sys.__stdout__, flush=True)

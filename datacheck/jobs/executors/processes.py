@@ -13,14 +13,14 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from datacheck.errors import WorkerLostError
+from datacheck.jobs.executors.interrupts import without_interrupts
 
 if sys.platform == "win32":
     from multiprocessing.connection import PipeConnection as Connection
@@ -31,8 +31,6 @@ else:
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Windows has no masks of signals.
-_masks: Any = signal
 #: How often an item is tried in a process of its own.
 _NUM_TRIES = 2
 
@@ -124,22 +122,6 @@ class _Pool:
                 stop.send_bytes(b"stop")
             pool.shutdown(cancel_futures=True)
             stop.close()
-
-
-@contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Leave Ctrl-C, which a terminal sends to every process, to the main process: children inherit what is blocked here.
-
-    Windows blocks no signals; its workers ignore this one once they run.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = _masks.pthread_sigmask(_masks.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        _masks.pthread_sigmask(_masks.SIG_SETMASK, before)
 
 
 def _watch(stop: Connection) -> None:
