@@ -1,17 +1,17 @@
 """Avro object container files: blocks of records, each decompressed in bounded memory and read by fastavro.
 
-A file does not record how many records it has, so one that was cut between two blocks looks like a shorter one.
+A file does not record how many records it has, so one that was cut between two blocks looks like a shorter one. After a damaged
+block, reading goes on at the next mark.
 """
 
 from __future__ import annotations
 
 import bz2
 import io
-import itertools
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 from datacheck.arrow_layouts import no_rows
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
+from datacheck.sources.avro_schema import SchemaSize, arrow_schema, check_schema, size_of
 from datacheck.sources.base import (
     REWRITE_FILE,
     TARGET_BATCH_BYTES,
@@ -39,23 +40,12 @@ from datacheck.sources.error_translation import (
 )
 from datacheck.sources.optional import import_library
 from datacheck.storage.registry import open_file
-from datacheck.text import plain
+from datacheck.text import plain, quantity
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _MAX_HEADER_BYTES = 16 << 20
-#: How many levels of types a schema may have.
-_MAX_DEPTH = 64
-_BATCH_RECORDS, _BATCH_VALUES = 8192, 1 << 21
-_PLAIN = {
-    "null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
-    "double": pa.float64(), "bytes": pa.binary(), "string": pa.string(),
-}  # fmt: skip
-_LOGICAL = {
-    "date": pa.date32(), "time-millis": pa.time32("ms"), "time-micros": pa.time64("us"),
-    "timestamp-millis": pa.timestamp("ms", "UTC"), "timestamp-micros": pa.timestamp("us", "UTC"),
-    "local-timestamp-millis": pa.timestamp("ms"), "local-timestamp-micros": pa.timestamp("us"), "uuid": pa.string(),
-}  # fmt: skip
+_SEARCHED_BYTES = 1 << 20
 
 
 class AvroSource:
@@ -71,55 +61,82 @@ class AvroSource:
             unit = WorkUnit(uri, self.format, 0, fingerprint, 0, 0, byte_start=container.start, options=options)
             runs = _runs(_blocks(container, file, container.start))
             return plan_in_order(
-                unit, ((sum(block.num_records for block in run), {"byte_start": run[0].start}) for run in runs)
+                unit,
+                (
+                    (sum(block.num_records for block in run), {"byte_start": run[0].start, "byte_stop": run[-1].stop})
+                    for run in runs
+                ),
             )
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         row = unit.row_start
-        left = unit.num_rows or 0
         with open_file(unit.uri) as file:
             container = _Container.read(unit.uri, file, unit.options)
-            schema = _arrow_schema(unit.uri, container.schema, unit.options.columns)
-            if not left:
+            schema = arrow_schema(unit.uri, container.schema, unit.options.columns)
+            if not unit.num_rows:
                 yield Batch.from_arrow(no_rows(schema), row)
-            for block in _blocks(container, file, unit.byte_start):
-                if left <= 0:
-                    break
-                left -= block.num_records
-                records = container.records(block, file)
-                while some := list(itertools.islice(records, container.size.num_records_at_once)):
-                    yield Batch.from_arrow(_to_arrow(some, schema), row)
-                    row += len(some)
+            for block in _blocks(container, file, unit.byte_start, unit.byte_stop):
+                at = row
+                try:
+                    for some in _at_once(container.records(block, file), container.size.num_records_at_once):
+                        yield Batch.from_arrow(_to_arrow(some, schema), at)
+                        at += len(some)
+                except _DamagedBlockError as damage:
+                    error = _block_error(unit.uri, block, at - row, damage)
+                    if not unit.options.keep_going:
+                        raise error from damage
+                    yield Batch((), 0, at, counts_rows=False, unreadable=(error,))
+                row += block.num_records
+
+
+class _DamagedBlockError(Exception):
+    """A block that does not have the records that it should."""
+
+
+def _at_once(records: Iterator[Any], number: int) -> Iterator[list[Any]]:
+    """The records, ``number`` at once; those before an error are given before it is raised."""
+    some: list[Any] = []
+    try:
+        for record in records:
+            some.append(record)
+            if len(some) >= number:
+                yield some
+                some = []
+    except _DamagedBlockError:
+        yield from (some,) if some else ()
+        raise
+    yield from (some,) if some else ()
+
+
+def _block_error(uri: str, block: _Block, num_read: int, damage: _DamagedBlockError) -> SourceError:
+    if block.problem:
+        return SourceError("DC901", uri, block.problem, REWRITE_FILE)
+    what = f"the block of {quantity(block.num_records, 'record')} at byte {block.start:,} is damaged ({damage})"
+    problem = f"{what}: {num_read:,} of them were read, and the other blocks"
+    return SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
 def iter_records(uri: str, file: IO[bytes], options: ReadOptions) -> Iterator[Any]:
     """The records of an Avro file, one by one; raises ``SourceError``."""
     container = _Container.read(uri, file, options)
     for block in _blocks(container, file, container.start):
-        yield from container.records(block, file)
+        try:
+            yield from container.records(block, file)
+        except _DamagedBlockError as damage:
+            raise ValueError(f"the block at byte {block.start:,} is damaged ({damage})") from damage
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Where a block begins, and where its data; how many records and bytes it has."""
+    """Where a block begins, its data, and the next block; how many records and bytes it has, or what is wrong with it."""
 
     start: int
-    data_start: int
-    num_records: int
-    num_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    """How many fields a value of a type has, itself or inside, and how much memory a byte of it in the file may take."""
-
-    num_fields: int = 1
-    bytes_of_byte: int = 4
-
-    @property
-    def num_records_at_once(self) -> int:
-        return max(1, min(_BATCH_RECORDS, _BATCH_VALUES // max(self.num_fields, 1)))
+    stop: int
+    data_start: int = 0
+    num_records: int = 0
+    num_bytes: int = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +149,7 @@ class _Container:
     codec: str
     sync: bytes
     start: int
-    size: _Size
+    size: SchemaSize
     options: ReadOptions
 
     @classmethod
@@ -147,31 +164,49 @@ class _Container:
             problem = f"its blocks are compressed with {plain(codec, 40)}, which is not supported"
             raise SourceError("DC901", uri, problem, "write it with deflate or zstandard")
         schema = json.loads(metadata["avro.schema"])
-        _check_schema(uri, schema)
-        size = _size_of(schema, {})
+        check_schema(uri, schema)
+        size = size_of(schema, {})
         check_members(uri, size.num_fields, options.max_members, "fields")
         sync = file.read(_SYNC_BYTES)
         parsed = fastavro.parse_schema(schema)
         return cls(uri, schema, parsed, codec, sync, file.tell(), size, options)
 
     def records(self, block: _Block, file: IO[bytes]) -> Iterator[Any]:
-        """The records of a block; raises where its bytes do not hold that number of records."""
-        import fastavro
-
+        """The records of a block; raises ``_DamagedBlockError`` where its bytes do not hold that number of records."""
+        if block.problem:
+            raise _DamagedBlockError(block.problem)
         check_bytes(self.uri, block.num_bytes, self.options.max_bytes_at_once, "a block")
         file.seek(block.data_start)
         packed = file.read(block.num_bytes)
         # The parts that a library joins, and the records, are in memory, too.
         limit = self.options.max_bytes_at_once // self.size.bytes_of_byte
-        data = _DECOMPRESS[self.codec](packed, limit + 1)
+        try:
+            data = _DECOMPRESS[self.codec](packed, limit + 1)
+        except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise _damaged(error) from error
         factor = self.size.bytes_of_byte
         check_bytes(self.uri, len(data) * factor, limit * factor, "the values of a block")
         check_rows(self.uri, block.num_records, len(data), "a block")
-        stream = io.BytesIO(data)
-        for _ in range(block.num_records):
-            yield fastavro.schemaless_reader(stream, self.parsed, None)
-        if stream.tell() != len(data):
-            raise ValueError(f"{len(data) - stream.tell():,} bytes follow the last record of a block")
+        yield from self._decoded(io.BytesIO(data), block.num_records, len(data))
+
+    def _decoded(self, stream: IO[bytes], num_records: int, num_bytes: int) -> Iterator[Any]:
+        import fastavro
+
+        for _ in range(num_records):
+            try:
+                record = fastavro.schemaless_reader(stream, self.parsed, None)
+            except MemoryError:
+                raise
+            except Exception as error:  # damaged bytes can make the library raise anything
+                raise _damaged(error) from error
+            yield record
+        if stream.tell() != num_bytes:
+            raise _DamagedBlockError(f"{num_bytes - stream.tell():,} bytes follow its last record")
+
+
+def _damaged(error: Exception) -> _DamagedBlockError:
+    said = str(error).partition("\n")[0]
+    return _DamagedBlockError(plain(said, 120) if said else type(error).__name__)
 
 
 def _read_metadata(file: IO[bytes]) -> dict[str, bytes]:
@@ -211,22 +246,47 @@ def _read_long(file: IO[bytes]) -> int:
             raise ValueError("a number has more than 64 bits")
 
 
-def _blocks(container: _Container, file: IO[bytes], start: int) -> Iterator[_Block]:
-    """The blocks from an offset on; raises where one does not end with the mark."""
+def _blocks(container: _Container, file: IO[bytes], start: int, stop: int | None = None) -> Iterator[_Block]:
+    """The blocks from an offset on; what does not end with the mark goes on to the next mark, as a block with a problem."""
     size, num_before = file.seek(0, io.SEEK_END), 0
-    while start < size:
-        file.seek(start)
+    while start < (size if stop is None else stop):
+        block = _block_at(container, file, start, size)
+        num_before += block.num_records
+        check_rows(container.uri, num_before, size)
+        yield block
+        start = block.stop
+
+
+def _block_at(container: _Container, file: IO[bytes], start: int, size: int) -> _Block:
+    file.seek(start)
+    try:
         num_records, num_bytes = _read_long(file), _read_long(file)
         data_start = file.tell()
-        if num_records < 0 or num_bytes < 0 or data_start + num_bytes + _SYNC_BYTES > size:
-            raise EOFError("the file ends inside a block")
-        file.seek(data_start + num_bytes)
-        if file.read(_SYNC_BYTES) != container.sync:
-            raise ValueError(f"the block at byte {start:,} does not end where its header says")
-        num_before += num_records
-        check_rows(container.uri, num_before, size)
-        yield _Block(start, data_start, num_records, num_bytes)
-        start = data_start + num_bytes + _SYNC_BYTES
+        if num_records >= 0 and num_bytes >= 0 and data_start + num_bytes + _SYNC_BYTES <= size:
+            file.seek(data_start + num_bytes)
+            if file.read(_SYNC_BYTES) == container.sync:
+                return _Block(start, file.tell(), data_start, num_records, num_bytes)
+    except (EOFError, ValueError):
+        pass  # it is searched for the mark as any other
+    stop = _next_mark(container.sync, file, start)
+    if stop is None:
+        return _Block(
+            start, size, problem=f"the file ends inside the block at byte {start:,}; those before it were read"
+        )
+    problem = f"the block at byte {start:,} does not end where its header says; nothing up to byte {stop:,} was read"
+    return _Block(start, stop, problem=problem)
+
+
+def _next_mark(mark: bytes, file: IO[bytes], start: int) -> int | None:
+    """The byte after the next mark; None where there is none."""
+    file.seek(start)
+    before = b""
+    while part := file.read(_SEARCHED_BYTES):
+        text = before + part
+        if (found := text.find(mark)) >= 0:
+            return file.tell() - len(text) + found + len(mark)
+        before = text[1 - len(mark) :]
+    return None
 
 
 def _runs(blocks: Iterator[_Block]) -> Iterator[list[_Block]]:
@@ -234,7 +294,7 @@ def _runs(blocks: Iterator[_Block]) -> Iterator[list[_Block]]:
     run: list[_Block] = []
     for block in blocks:
         run.append(block)
-        if sum(one.num_bytes for one in run) >= TARGET_UNIT_BYTES // 4:
+        if block.stop - run[0].start >= TARGET_UNIT_BYTES // 4:
             yield run
             run = []
     if run:
@@ -268,134 +328,11 @@ _DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
 }
 
 
-def _check_schema(uri: str, schema: Any) -> None:
-    """Raise ``SourceError`` for a schema that lets a few bytes make a reader run out of memory or stack."""
-    pending: list[tuple[Any, int, frozenset[str]]] = [(schema, 0, frozenset())]
-    named: set[str] = set()
-    while pending:
-        one, depth, above = pending.pop()
-        if depth > _MAX_DEPTH or len(named) > 10_000:
-            raise SourceError("DC904", uri, f"its schema has more than {_MAX_DEPTH} levels", REWRITE_FILE)
-        if isinstance(one, list):
-            pending += [(part, depth + 1, above) for part in one]
-            continue
-        if not isinstance(one, dict):
-            if one in above:
-                problem = f"its schema is recursive: {plain(str(one), 80)} holds itself"
-                raise SourceError("DC901", uri, problem, "write it without, or convert it to Parquet")
-            continue
-        kind = one.get("type")
-        if kind in ("array", "map"):
-            inner = one.get("items" if kind == "array" else "values")
-            if kind == "array" and not _takes_bytes(inner):
-                raise SourceError("DC904", uri, "an array of its schema has items that take no bytes", REWRITE_FILE)
-            pending.append((inner, depth + 1, above))
-        elif kind in ("record", "error"):
-            name = str(one.get("name"))
-            named.add(name)
-            inner_names = above | {name, f"{one.get('namespace', '')}.{name}"}
-            pending += [(part.get("type"), depth + 1, inner_names) for part in one.get("fields", ())]
-        elif isinstance(kind, dict | list):
-            pending.append((kind, depth + 1, above))
-        elif kind in above:
-            raise SourceError(
-                "DC901", uri, f"its schema is recursive: {plain(str(kind), 80)} holds itself", REWRITE_FILE
-            )
-
-
-def _size_of(schema: Any, named: dict[str, _Size]) -> _Size:
-    """The size of a checked schema. A few named types that hold each other twice can have fields without end."""
-    if isinstance(schema, list):
-        return _together(_size_of(one, named) for one in schema)
-    if not isinstance(schema, dict):
-        return named.get(str(schema).rpartition(".")[2], _Size())
-    kind, name = schema.get("type"), str(schema.get("name")).rpartition(".")[2]
-    if kind in ("array", "map"):
-        items = schema.get("items" if kind == "array" else "values")
-        inner = _size_of(items, named)
-        # An item of one byte is an object in a list or a dict, and a value in a column.
-        of_item = {"float": 12, "double": 8}.get(items, 100) if kind == "array" and isinstance(items, str) else 100
-        return _Size(inner.num_fields + 1, max(inner.bytes_of_byte, of_item))
-    if kind in ("record", "error"):
-        size = _together([_Size(), *(_size_of(part.get("type"), named) for part in schema.get("fields", ()))])
-    elif kind == "enum":
-        longest = max((len(str(symbol).encode("utf-8", "replace")) for symbol in schema.get("symbols", ())), default=0)
-        size = _Size(1, max(4, 4 * longest))
-    elif isinstance(kind, dict | list):
-        return _size_of(kind, named)
-    else:
-        size = named.get(str(kind).rpartition(".")[2], _Size())
-    if "name" in schema:
-        # Types of several namespaces may have one name.
-        named[name] = _together([size, named[name]]) if name in named else size
-    return size
-
-
-def _together(sizes: Iterable[_Size]) -> _Size:
-    some = list(sizes)
-    return _Size(min(sum(one.num_fields for one in some), 1 << 40), max((one.bytes_of_byte for one in some), default=4))
-
-
-def _takes_bytes(schema: Any) -> bool:
-    """Whether every value of a type takes at least one byte. A name that is used again is not looked up."""
-    if isinstance(schema, list):
-        return True
-    kind = schema.get("type") if isinstance(schema, dict) else schema
-    if kind in ("record", "error"):
-        return any(_takes_bytes(part.get("type")) for part in schema.get("fields", ()))
-    if kind == "fixed":
-        return bool(schema.get("size"))
-    if isinstance(kind, dict | list):
-        return _takes_bytes(kind)
-    return (kind in _PLAIN and kind != "null") or kind in ("array", "map", "enum")
-
-
-def _arrow_schema(uri: str, schema: Any, columns: tuple[str, ...] | None) -> pa.Schema:
-    if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise SourceError(
-            "DC901", uri, "its records have no named fields", "write it with records, or convert it to Parquet"
-        )
-    kind = _arrow_type(schema, {})
-    return pa.schema([field for field in kind if columns is None or field.name in columns])
-
-
-def _arrow_type(schema: Any, names: dict[str, pa.DataType]) -> pa.DataType:
-    """The Arrow type of an Avro type; raises ``ValueError`` for one that has none."""
-    if isinstance(schema, list):
-        others = [part for part in schema if part != "null"]
-        if len(others) != 1:
-            raise ValueError(f"a union of {len(others)} types has no column type")
-        return _arrow_type(others[0], names)
-    if not isinstance(schema, dict):
-        known = _PLAIN.get(schema) if isinstance(schema, str) else None
-        if known is None:
-            known = names.get(str(schema)) or names.get(str(schema).rpartition(".")[2])
-        if known is None:
-            raise ValueError(f"the type {plain(str(schema), 80)} is not known")
-        return known
-    kind, logical = schema.get("type"), schema.get("logicalType")
-    if logical == "decimal" and kind in ("bytes", "fixed"):
-        return pa.decimal256(int(schema["precision"]), int(schema.get("scale", 0)))
-    if logical in _LOGICAL:
-        return _LOGICAL[logical]
-    if kind == "array":
-        return pa.list_(_arrow_type(schema["items"], names))
-    if kind == "map":
-        return pa.map_(pa.string(), _arrow_type(schema["values"], names))
-    if kind in ("record", "error"):
-        found = pa.struct([(str(part["name"]), _arrow_type(part["type"], names)) for part in schema["fields"]])
-    elif kind == "enum":
-        found = pa.string()
-    elif kind == "fixed":
-        found = pa.binary(int(schema["size"]))
-    else:
-        return _arrow_type(kind, names)
-    names[str(schema.get("name"))] = found
-    return found
-
-
 def _to_arrow(records: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = [pa.array([_plain(record.get(field.name)) for record in records], field.type) for field in schema]
+    try:
+        columns = [pa.array([_plain(record.get(field.name)) for record in records], field.type) for field in schema]
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise _damaged(error) from error
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

@@ -187,7 +187,8 @@ def _read_shards(uri: str, record: Any) -> _Index:
         raise _unusable(uri, "has no list 'shards'")
     data = [shard.get("zip_data") or shard.get("raw_data") for shard in shards]
     names = [one.get("basename") if isinstance(one, dict) else None for one in data]
-    return _Index(uri, dict.fromkeys(_checked(uri, names), frozenset()), lambda name: ".mds" in name)
+    # A shard that it does not name cannot be read, and says so itself.
+    return _Index(uri, dict.fromkeys(_checked(uri, names), frozenset()), lambda _: False)
 
 
 def _read_weight_map(uri: str, record: Any) -> _Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from datacheck.storage.registry import storage_of
 from datacheck.text import plain
 
 _BATCH_ROWS = 4096
+_NOT_FOUND = re.compile(r"Not found: (?P<path>/[^\n,]*\.(lance|arrow|bin|idx))\b")
 _CODE_PLACE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 
 
@@ -70,6 +72,10 @@ def _no_panic(uri: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException" and not _CODE_PLACE.search(str(error)):
             raise
+        missing = _NOT_FOUND.search(str(error))
+        if missing is not None and not storage_of(uri).exists(missing["path"]):
+            problem = f"its file {plain(posixpath.relpath(missing['path'], uri), 120)!r} is missing"
+            raise SourceError("DC911", uri, problem, "restore it, or write the dataset again") from None
         raise SourceError("DC901", uri, f"the Lance library failed on it ({_said(error)})", REWRITE_FILE) from None
 
 

@@ -7,6 +7,7 @@ which chunks are there, and each chunk how far it expands, before it is decompre
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import posixpath
@@ -24,6 +25,7 @@ import pyarrow as pa
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.dataset_folders import read_bounded
 from datacheck.sources.error_translation import (
     check_bytes,
     check_members,
@@ -54,6 +56,7 @@ _HARMLESS = frozenset({
 })  # fmt: skip
 #: Files that describe groups and arrays, and the most bytes that one of them may have: JSON takes many times as much in memory.
 _METADATA, _MAX_METADATA_BYTES = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"}), 32 << 20
+_PICKLED = "its values are pickled, and datacheck never runs code from a file"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: Warnings are silenced for the whole process, by one thread at a time.
 _OPENING = threading.Lock()
@@ -101,10 +104,7 @@ def _arrays(uri: str, options: ReadOptions, wanted: set[str] | None = None) -> l
             _check_metadata(uri, key, size)
         store = zarr.storage.LocalStore(path, read_only=True)
     root = _open(zarr, store, uri)
-    if isinstance(root, zarr.Array):
-        named = [("array", root)]
-    else:
-        named = [(name, one) for name, one in root.members(max_depth=None) if isinstance(one, zarr.Array)]
+    named = [("array", root)] if isinstance(root, zarr.Array) else _members(zarr, root, store, uri)
     check_members(uri, len(named), options.max_members, "arrays")
     return [_array(uri, name, one, options) for name, one in sorted(named) if wanted is None or name in wanted]
 
@@ -127,22 +127,69 @@ def _check_metadata(uri: str, key: str, num_bytes: int) -> None:
 def _open(zarr: Any, store: Any, uri: str) -> Any:
     """The root of a store. Consolidated metadata are not used: they do not have what was added later."""
     try:
+        if _node_type(uri) == "array":
+            return zarr.open_array(store, mode="r")
         return zarr.open_group(store, mode="r", use_consolidated=False)
     except SourceError:
         raise
-    except Exception as error:  # which exception says that the root is an array depends on the version
-        try:
-            return zarr.open_array(store, mode="r")
-        except SourceError:
+    except Exception as error:  # which one depends on the version of the library
+        if (problem := _said(error)) == _PICKLED:
+            raise SourceError("DC901", uri, problem, "write them as numbers or text") from error
+        raise SourceError("DC901", uri, f"its metadata cannot be read ({problem})", "write the store again") from error
+
+
+def _members(zarr: Any, root: Any, store: Any, uri: str) -> list[tuple[str, Any]]:
+    """Every array of a group by its path; the reason instead of one that cannot be opened."""
+    try:
+        return [(name, one) for name, one in root.members(max_depth=None) if isinstance(one, zarr.Array)]
+    except SourceError:
+        raise
+    except Exception:  # of a node that it does not name
+        folders = {posixpath.dirname(key) for key, _ in storage_of(uri).walk(uri) if _describes_node(key)}
+        nodes = [name for name in folders if _node_type(posixpath.join(uri, name)) != "group"]
+        named = [(name, _member(zarr, store, name)) for name in nodes]
+        if not any(isinstance(one, str) for _, one in named):
             raise
-        except Exception:
-            problem = plain(str(error).partition("\n")[0], 200)
-            raise SourceError(
-                "DC901", uri, f"its metadata cannot be read ({problem})", "write the store again"
-            ) from error
+        return named
+
+
+def _member(zarr: Any, store: Any, name: str) -> Any:
+    try:
+        return zarr.open_array(store, path=name, mode="r")
+    except SourceError:
+        raise
+    except Exception as error:  # which one depends on what is wrong
+        return f"cannot open it ({_said(error)})"
+
+
+def _describes_node(key: str) -> bool:
+    return posixpath.basename(key) in (".zarray", "zarr.json")
+
+
+def _node_type(folder: str) -> str:
+    """``array`` or ``group``, as the metadata in a folder say; empty where they say neither."""
+    storage = storage_of(folder)
+    if storage.exists(posixpath.join(folder, ".zarray")):
+        return "array"
+    described = posixpath.join(folder, "zarr.json")
+    if storage.exists(described):
+        with suppress(ValueError, RecursionError):
+            record = json.loads(read_bounded(described, _MAX_METADATA_BYTES))
+            return str(record.get("node_type", "")) if isinstance(record, dict) else ""
+    return ""
+
+
+def _said(error: Exception) -> str:
+    """What an error of the library says; of pickled values, why they are not read."""
+    said = str(error).partition("\n")[0]
+    if "pickle" in said:
+        return _PICKLED
+    return plain(said, 200) if said else type(error).__name__
 
 
 def _array(uri: str, name: str, array: Any, options: ReadOptions) -> NamedArray:
+    if isinstance(array, str):
+        return NamedArray(name, (0,), np.dtype("u1"), partial(_read, array), problem=array)
     shape, dtype = tuple(map(int, array.shape)), np.dtype(array.dtype)
     chunks = tuple(map(int, array.shards or array.chunks))
     problem = _problem(array, chunks, dtype, options)

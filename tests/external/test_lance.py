@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import datacheck
+
 lance = pytest.importorskip("lance")
 
 #: Scans a dataset once for each byte near the end of its data file, where its metadata are, with that byte set to null.
@@ -33,3 +35,16 @@ def test_a_null_byte_in_damaged_metadata_is_a_finding_and_no_abort(tmp_path: Pat
     assert done.returncode == 0, done.stderr[-1000:]
     assert "DC901" in done.stdout
     assert "DC915" not in done.stdout
+
+
+def test_a_missing_data_file_is_named_and_the_other_fragments_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.lance"
+    for values in ([1.0, 2.0], [3.0, float("nan")]):
+        lance.write_dataset(pa.table({"x": values}), str(path), mode="append" if path.exists() else "create")
+    first, *_ = lance.dataset(str(path)).get_fragments()
+    name = first.data_files()[0].path
+    (path / "data" / name).unlink()
+    report = datacheck.scan(path, workers=1)
+    assert {finding.code for finding in report.findings} == {"DC911", "DC101"}
+    (finding,) = (one for one in report.findings if one.code == "DC911")
+    assert f"its file 'data/{name}' is missing" in finding.message

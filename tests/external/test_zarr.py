@@ -78,12 +78,17 @@ def test_nan_over_a_fill_value_of_nan_is_a_hole_that_the_schema_may_allow(tmp_pa
         assert (finding.code, finding.num_violations, finding.severity) == ("DC009", 1, severity)
 
 
-def test_pickled_objects_are_refused(tmp_path: Path) -> None:
-    store(tmp_path / "a.zarr", 2).create_array("x", data=np.ones(10), chunks=(5,))
+def test_pickled_objects_are_refused_and_other_arrays_are_read(tmp_path: Path) -> None:
+    group = store(tmp_path / "a.zarr", 2)
+    group.create_array("x", data=np.ones(10), chunks=(5,))
+    group.create_group("deep").create_array("y", data=np.array([1, NAN]))
     metadata = json.loads((tmp_path / "a.zarr" / "x" / ".zarray").read_text())
     metadata |= {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}]}
     (tmp_path / "a.zarr" / "x" / ".zarray").write_text(json.dumps(metadata))
-    assert [code for code, *_ in found(tmp_path / "a.zarr")] == ["DC901"]
+    assert found(tmp_path / "a.zarr") == [("DC005", "x", 1), ("DC101", "deep/y", 1)]
+    (finding,) = datacheck.scan(tmp_path / "a.zarr" / "x").findings
+    assert finding.code == "DC901"
+    assert "its values are pickled, and datacheck never runs code from a file" in finding.message
 
 
 @pytest.mark.parametrize("compressors", ["auto", None])
@@ -263,13 +268,22 @@ def test_values_that_stand_for_missing_ones_are_nulls(tmp_path: Path) -> None:
     assert found(tmp_path / "a.zarr") == [("DC104", "t", 1)]
 
 
+def test_an_array_with_damaged_metadata_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    group = store(tmp_path / "a.zarr", 3)
+    for name in ("b", "c", "x"):
+        group.create_array(name, data=np.array([1, NAN]))
+    (tmp_path / "a.zarr" / "b" / "zarr.json").write_text("{")
+    (tmp_path / "a.zarr" / "c" / "zarr.json").write_text(json.dumps({"zarr_format": 3}))
+    assert set(found(tmp_path / "a.zarr")) == {("DC005", "b", 1), ("DC005", "c", 1), ("DC101", "x", 1)}
+
+
 def test_damaged_metadata_and_files_under_its_name_are_findings(tmp_path: Path) -> None:
     store(tmp_path / "a.zarr", 3).create_array("x", data=np.ones(3))
     (tmp_path / "a.zarr" / "x" / "zarr.json").write_text(json.dumps({"zarr_format": 3}))
     (tmp_path / "b.zarr").write_bytes(b"x")
     assert {one.code for one in datacheck.scan([tmp_path / "a.zarr", tmp_path / "b.zarr"]).findings} <= {
+        "DC005",
         "DC901",
-        "DC306",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -75,22 +76,59 @@ def test_a_dataset_of_hugging_face_is_checked_as_it_is_stored(tmp_path: Path) ->
     assert found(tmp_path / "a.jsonl")[0][0] in ("DC104", "DC105")
 
 
-@pytest.mark.parametrize("place", ["between blocks", "inside a block"])
-def test_a_cut_avro_file(place: str, tmp_path: Path) -> None:
+DAMAGED_AVRO = {
+    "cut between blocks": ("", range(3), 0),
+    "cut inside a block": ("the file ends inside the block at byte {3:,}", range(3), 0),
+    "mark": (
+        "the block at byte {2:,} does not end where its header says; nothing up to byte {4:,} was read",
+        (0, 1),
+        4,
+    ),
+    "length": (
+        "the block at byte {2:,} does not end where its header says; nothing up to byte {3:,} was read",
+        (0, 1),
+        3,
+    ),
+    "negative": ("the block at byte {2:,} does not end where its header says", (0, 1), 3),
+    "data": ("the block of 125 records at byte {2:,} is damaged (Error -3 while decompressing data", (0, 1), 3),
+    "first length": ("the block at byte {0:,} does not end where its header says", (), 1),
+    "last mark": ("the file ends inside the block at byte {last:,}", None, 0),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_AVRO)
+def test_a_damaged_avro_block_is_named_and_the_others_are_read(damage: str, tmp_path: Path) -> None:
     """The format has no count of its records: a cut between two blocks leaves a whole file, as the documentation says."""
     fastavro = pytest.importorskip("fastavro")
     schema = {"type": "record", "name": "r", "fields": [{"name": "x", "type": "double"}]}
     path = tmp_path / "a.avro"
+    records = [{"x": float(row) if row < 1990 else math.nan} for row in range(2000)]
     with path.open("wb") as file:
-        fastavro.writer(file, schema, [{"x": float(row)} for row in range(2000)], sync_interval=1000)
+        fastavro.writer(file, schema, records, sync_interval=1000, codec="deflate")
     with path.open("rb") as file:
         blocks = [(block.offset, block.num_records) for block in fastavro.block_reader(file)]
-    path.write_bytes(path.read_bytes()[: blocks[3][0] + (20 if place == "inside a block" else 0)])
+    starts, counts = zip(*blocks, strict=True)
+    content = bytearray(path.read_bytes())
+    if damage.startswith("cut"):
+        del content[starts[3] + (20 if "inside" in damage else 0) :]
+    elif damage.endswith("mark"):
+        content[(starts[3] if damage == "mark" else len(content)) - 5] ^= 1
+    elif damage == "negative":
+        content[starts[2] + 2] |= 1
+    else:
+        content[(starts[0] if "first" in damage else starts[2]) + (20 if damage == "data" else 2)] ^= 255
+    path.write_bytes(content)
+    problem, before, after = DAMAGED_AVRO[damage]
+    kept = [*counts[:-1]] if before is None else [counts[one] for one in before] + ([*counts[after:]] if after else [])
     report = datacheck.scan(path)
-    codes = [one.code for one in report.findings]
-    assert (codes, report.num_rows) == (
-        (["DC901"], 0) if place == "inside a block" else ([], sum(number for _, number in blocks[:3]))
-    )
+    unreadable = [one.message for one in report.findings if one.code == "DC901"]
+    assert len(unreadable) == bool(problem)
+    assert problem.format(*starts, last=starts[-1]) in "".join(unreadable)
+    assert report.num_rows == sum(kept)
+    nan = [example.row for one in report.findings if one.code == "DC101" for example in one.examples]
+    if after:
+        # A block of which the header is intact has its records counted.
+        assert nan[0] == 1990 - (0 if damage == "data" else sum(counts) - sum(kept))
 
 
 @pytest.mark.parametrize(
