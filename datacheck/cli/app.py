@@ -35,7 +35,7 @@ from datacheck.cli.help import HelpCommand, HelpGroup
 from datacheck.cli.parameters import parameters_of
 from datacheck.cli.report_outputs import OrderedCommand
 from datacheck.cli.sharing import merging
-from datacheck.cli.terminal import discard_stdout, flushed_stdout
+from datacheck.cli.terminal import discard_closed_stdout, flushed_stdout
 from datacheck.cli.termination import Terminated
 from datacheck.errors import DatacheckError, ShardFinished
 from datacheck.storage.base import StoreError
@@ -80,8 +80,8 @@ def _with_exit_code(command: Callable[P, int], interrupted: str) -> Callable[P, 
             print(f"datacheck: {interrupted}", file=sys.stderr)
             code = INTERRUPTED
         except BrokenPipeError:
-            # The reader of our output, such as head, closed the pipe.
-            discard_stdout()
+            # The reader of our output, such as head, closed the pipe; of any other pipe it is an error.
+            code = CLEAN if discard_closed_stdout() else COULD_NOT_RUN
         raise click.exceptions.Exit(code)
 
     return exiting

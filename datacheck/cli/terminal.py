@@ -45,6 +45,18 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def discard_closed_stdout() -> bool:
+    """Redirect stdout as :func:`discard_stdout` does if its reader has closed it, and print an error if not."""
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        discard_stdout()
+        return True
+    print("datacheck: another process that was needed has ended (broken pipe)", file=sys.stderr)
+    return False
+
+
 def exit_code_of(report: Report) -> int:
     """The exit code for a report."""
     return CLEAN if report.ok else FINDINGS

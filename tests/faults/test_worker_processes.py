@@ -15,6 +15,8 @@ import pytest
 from job_files import contents, write_pipeline, write_table
 
 import datacheck
+from datacheck.cli.app import main
+from datacheck.cli.terminal import discard_closed_stdout
 from datacheck.errors import WorkerLostError
 from datacheck.jobs.executors.local import map_in_order
 
@@ -97,6 +99,35 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     )
     assert "WorkerLostError: worker processes end as soon as they start" in done.stderr
     assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+
+
+def test_processes_that_cannot_be_started_are_an_error_and_no_clean_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "a.npy", np.array([np.nan]))
+
+    def fail(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("datacheck.jobs.executors.processes.ProcessPoolExecutor", fail)
+    arguments = ["scan", str(tmp_path / "a.npy"), "--no-cache", "--executor", "processes", "--workers", "2"]
+    assert main(arguments) == 2
+    assert "worker processes cannot be started: Broken pipe; check that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_broken_pipe_is_the_reader_of_the_output_only_where_that_has_closed(
+    is_closed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    if is_closed:
+        os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert discard_closed_stdout() is is_closed
+    if not is_closed:
+        os.close(reader)
+    assert ("broken pipe" in capsys.readouterr().err) is not is_closed
 
 
 SLOW = """

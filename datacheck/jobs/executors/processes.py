@@ -108,8 +108,15 @@ class _Pool:
                 except BrokenProcessPool:
                     self.stop(at_once=True)
             receiver, self._stop = self._context.Pipe(duplex=False)
-            self._pool = ProcessPoolExecutor(self._workers, self._context, _watch, (receiver,))
-            return self._pool.submit(function, item)
+            try:
+                self._pool = ProcessPoolExecutor(self._workers, self._context, _watch, (receiver,))
+                return self._pool.submit(function, item)
+            except OSError as error:
+                # A BrokenPipeError would be taken for a reader of the output that has ended.
+                raise WorkerLostError(
+                    f"worker processes cannot be started: {error.strerror or error}; check that {sys.executable} is a Python"
+                    " that runs here, or use executor='threads'"
+                ) from None
 
     def stop(self, *, at_once: bool) -> None:
         """End the processes, ``at_once`` without waiting for their work: the next run removes what they were writing."""
