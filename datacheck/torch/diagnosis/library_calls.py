@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,14 +32,16 @@ MAX_ITEMS = 1000
 MAX_HALF = 65504
 #: The methods by which torch calls the forward of a module.
 _CALLS_FORWARD = frozenset({"Module._wrapped_call_impl", "Module._call_impl"})
-#: Where torch takes a call to a function mode.
+#: Where torch takes a call to a function mode, and where a guard sees the calls of a model.
 _OVERRIDES = sys.modules[TorchFunctionMode.__module__].__file__
+_HOOKS = tuple(str(Path(__file__).parents[1] / name) for name in ("diagnosis", "guard"))
 
 
 def find_library_call(context: Context, operation: Operation) -> str | None:
     """The function that wrote the constant of an operation by itself, such as ``logdet``; None where the program gave it."""
     code, offset = operation.where.code, operation.where.offset
-    if code is None or offset < 0 or operation.is_custom:
+    writes = operation.is_constant or any(written.literals for written in operation.written)
+    if not writes or code is None or offset < 0 or operation.is_custom:
         return None
     watch = _CallWatch(code, offset)
     context.restorer.restore()
@@ -90,7 +93,8 @@ class _CallWatch(TorchFunctionMode):
                 return inside
             if kind_of(code.co_filename) == "user":
                 return None
-            if code.co_filename not in (_OVERRIDES, __file__) and not (code is called and not inside):
+            is_hook = code.co_filename == _OVERRIDES or code.co_filename.startswith(_HOOKS)
+            if not is_hook and not (code is called and not inside):
                 inside.append(frame)
             frame = frame.f_back
         return None
