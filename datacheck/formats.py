@@ -145,11 +145,17 @@ def known_suffixes() -> list[str]:
 def hook_pattern() -> str:
     """The pattern of the files that a hook of pre-commit checks: formats that a suffix tells, and DVC pointers.
 
-    Most text files hold prose, and most JSON files hold settings: a hook leaves them alone.
+    Most text files hold prose, and most JSON files hold settings: a hook leaves them alone. A file with the suffix of a folder
+    is a part of a dataset that cannot be read alone, so only pointers to such folders are checked.
     """
-    chosen = (record for record in BUILT_IN.values() if not record.needs_recognition)
-    suffixes = sorted({re.escape(suffix[1:]) for record in chosen for suffix in record.suffixes})
-    return rf"(?i)\.({'|'.join(suffixes)})(-\d+-of-\d+)?(\.dvc)?$"
+    chosen = [record for record in BUILT_IN.values() if not record.needs_recognition]
+    files, folders = (
+        "|".join(
+            sorted({re.escape(suffix[1:]) for one in chosen if bool(one.folder) is kind for suffix in one.suffixes})
+        )
+        for kind in (False, True)
+    )
+    return rf"(?i)\.(({files})(-\d+-of-\d+)?(\.dvc)?|({folders})\.dvc)$"
 
 
 def load(path: str) -> Any:

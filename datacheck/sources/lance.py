@@ -88,9 +88,8 @@ def _open(uri: str, options: ReadOptions) -> Any:
     lance = import_library(uri, "lance", "lance")
     path = storage_of(uri).local_path(uri)
     if path is None or storage_of(uri).stat(uri).kind != "folder":
-        raise SourceError(
-            "DC901", uri, "it is not the folder of a Lance dataset on this machine", "copy the dataset here"
-        )
+        problem = "it is not the folder of a Lance dataset on this machine"
+        raise SourceError("DC901", uri, problem, "name the folder of the dataset, or copy it here")
     try:
         return lance.dataset(path, version=options.table_version)
     except (ValueError, OSError) as error:

@@ -188,7 +188,11 @@ def test_the_hook_matches_exactly_the_files_that_datacheck_reads(repository: Pat
     assert hook["files"] == hook_pattern(), f"set 'files' in .pre-commit-hooks.yaml to: {hook_pattern()}"
     pattern = re.compile(hook["files"])
     others = {suffix for record in BUILT_IN.values() if record.needs_recognition for suffix in record.suffixes}
-    for suffix in set(known_suffixes()) - others:
+    folders = {suffix for record in BUILT_IN.values() if record.folder for suffix in record.suffixes}
+    for suffix in folders - others:
+        assert pattern.search(f"data/x{suffix}.dvc")
+        assert not pattern.search(f"data/x{suffix}/data/0101{suffix}")
+    for suffix in set(known_suffixes()) - others - folders:
         assert pattern.search(f"data/x{suffix}")
         assert pattern.search(f"data/X{suffix.upper()}")
         assert pattern.search(f"data/x{suffix}.dvc")
