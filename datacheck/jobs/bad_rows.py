@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -186,7 +187,27 @@ def _rows(uri: str, batch: Batch, found: dict[int, list[tuple[str, str]]]) -> It
     rows = np.fromiter(found, np.int64, len(found))
     for row, file_row, broken in zip(rows.tolist(), batch.file_rows(rows).tolist(), found.values(), strict=True):
         values = {column.name or "": _value_of(column, np.array([row])) for column in batch.columns}
+        values |= _values_of_other_type(batch, row, values)
         yield BadRow(uri, file_row, batch.line_of(file_row), tuple(broken), values)
+
+
+def _values_of_other_type(batch: Batch, row: int, names: Collection[str]) -> dict[str, str]:
+    """The values of the columns that hold one of another type than most, where the column itself has none."""
+    shown: dict[str, str] = {}
+    for fault in batch.faults:
+        if fault.code != "DC012" or row not in fault.rows:
+            continue
+        path = fault.field or ""
+        known = dict(fault.examples)
+        if path in names:
+            shown[path] = known.get(row, "of another type")
+        elif fits := [name for name in names if path.startswith((f"{name}.", f"{name}["))]:
+            shown[max(fits, key=len)] = f"{path}: {known.get(row, 'of another type')}"
+    if shown and batch.raw is not None and batch.raw.format == "jsonl":
+        with suppress(ValueError, RecursionError):
+            record = json.loads(batch.raw.take(np.array([row])).array[0].as_py())
+            shown |= {name: format_value(record[name]) for name in shown if name in record}
+    return shown
 
 
 def _malformed_rows(uri: str, malformed: Iterable[MalformedRow]) -> Iterator[BadRow]:

@@ -20,6 +20,7 @@ from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.sources.label_files import Images
 from datacheck.sources.probe import HEAD_BYTES
+from datacheck.sources.recognizers import is_list_of_names
 from datacheck.sources.skipped_files import is_companion, is_counted, is_counted_folder, skipped_finding
 from datacheck.storage.base import Entry, Storage, StoreError
 from datacheck.storage.object_uri import hide_secrets
@@ -127,10 +128,14 @@ class _Search:
         """The files and datasets below ``root`` that are inputs; the others are noted as skipped."""
         wanted: list[str] = []
         uris = list(uris)
-        images = Images.of(uris) if any(uri.endswith(".txt") for uri in uris) else None
+        images = Images.of(uris if any(uri.endswith(".txt") for uri in uris) else ())
+        names = {posixpath.basename(stem) for stem in images.stems}
         for uri in uris:
-            is_label = images is not None and uri.endswith(".txt") and images.of_label(uri) is not None
-            if uri in self.datasets or (not is_label and _is_wanted(storage, uri)):
+            is_text = bool(names) and uri.endswith(".txt")
+            is_label = is_text and images.of_label(uri) is not None
+            if uri in self.datasets or (
+                not is_label and _is_wanted(storage, uri) and not (is_text and is_list_of_names(uri, names))
+            ):
                 wanted.append(uri)
             elif uri.endswith("/") or is_counted(posixpath.basename(uri)):
                 self.skipped.setdefault(root, []).append(uri)

@@ -57,14 +57,18 @@ _MISSING = _Missing()
 class JsonColumns:
     """Turns records into columns. ``dtypes`` are the schema's, by path: numbers are read as these.
 
+    ``types`` has the type of the values at each path in the records before these, and is added to: values of another type are
+    faults, whether or not some beside them have that type.
+
     Attributes:
         absent: for each path, where the array that was made last has neither a value nor a null.
         num_keys: the keys of all objects so far, each counted once an object.
         faults: keys that are missing, and values of another type than the others, in the order in which they were found.
     """
 
-    def __init__(self, dtypes: Mapping[str, str]) -> None:
+    def __init__(self, dtypes: Mapping[str, str], types: dict[str, str] | None = None) -> None:
         self.faults: list[Fault] = []
+        self._types = {} if types is None else types
         self._num_paths = 0
         self.num_keys = 0
         self._dtypes = dtypes
@@ -95,18 +99,21 @@ class JsonColumns:
         if _Missing in kinds:
             values = self._without_missing(path, values, rows)
         names = {_NAMES[kind] for kind in kinds if kind in _NAMES}
-        if len(names) > 1:
+        is_mixed = bool(names - {self._types.get(path, next(iter(names), ""))})
+        if is_mixed:
             values, name = self._of_one_type(path, values, rows)
         else:
             name = next(iter(names), "")
+        if name and len(self._types) < MAX_PATHS:
+            self._types.setdefault(path, name)
         if name in ("object", "list") and depth >= MAX_DEPTH:
             self._report(path, rows, np.array([value is not None for value in values]), values, "nested too deeply")
             values, name = [None] * len(values), ""
         valid = None
-        if name and (len(names) > 1 or NoneType in kinds or _Missing in kinds):
+        if name and (is_mixed or NoneType in kinds or _Missing in kinds):
             valid = np.fromiter((value is not None for value in values), np.bool_, len(values))
         if name == "number":
-            is_integer = float not in kinds or (len(names) > 1 and all(type(value) is not float for value in values))
+            is_integer = float not in kinds or (is_mixed and all(type(value) is not float for value in values))
             return _numbers(values, valid, self._dtypes.get(path), is_integer=is_integer)
         if name == "list":
             return self._list(path, values, valid, rows, depth)
@@ -124,10 +131,11 @@ class JsonColumns:
         return [None if value is _MISSING else value for value in values]
 
     def _of_one_type(self, path: str, values: Sequence[Any], rows: IntArray) -> tuple[list[Any], str]:
-        """The values of the most frequent type, None for the others; and the name of the type."""
+        """The values of the type that those before have, or most of these; None for the others; and the name of the type."""
         names = [_NAMES.get(type(value), "") for value in values]
         counts = Counter(name for name in names if name)
-        expected = max(counts, key=lambda name: (counts[name], -_ORDER.index(name)))
+        most = max(counts, key=lambda name: (counts[name], -_ORDER.index(name)))
+        expected = self._types.get(path, most)
         others = np.fromiter((bool(name) and name != expected for name in names), np.bool_, len(names))
         found = " and ".join(f"{name}s" for name in _ORDER if name in counts and name != expected)
         self._report(path, rows, others, values, f"{found} among {expected}s")

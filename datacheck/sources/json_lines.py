@@ -209,6 +209,7 @@ class _Reader:
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
         self._dtypes = dict(unit.options.dtypes)
         self._keys: set[str] = set()
+        self._types: dict[str, str] = {}
 
     def batches(self, blocks: Iterator[LineBlock]) -> Iterator[Batch]:
         is_empty = True
@@ -324,7 +325,7 @@ class _Reader:
             records = [{VALUE: record} for record in records]
         if not records:
             return [], (), 0
-        builder = JsonColumns(self._dtypes)
+        builder = JsonColumns(self._dtypes, self._types)
         columns = [self._typed(column) for column in builder.of(records, wanted)]
         self._keys.update(str(column.name) for column in columns)
         if len(self._keys) > MAX_KEYS:

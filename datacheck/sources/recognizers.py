@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zipfile
+from collections.abc import Collection
 
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.sources.base import ReadOptions
@@ -82,16 +83,28 @@ def is_number(text: str) -> bool:
 
 def is_number_table(uri: str, _head: bytes = b"") -> bool:
     """Whether the first lines of a text file are numbers, equally many on each; what follows # is a comment."""
+    rows = _first_rows(uri)
+    return len({len(cells) for cells in rows}) == 1 and all(is_number(cell) for cells in rows for cell in cells)
+
+
+def is_list_of_names(uri: str, names: Collection[str]) -> bool:
+    """Whether the first lines of a text file are each one of ``names``, alone or with -1, 0 or 1, as in VOC's ``ImageSets``."""
+    return all(
+        cells[0] in names and len(cells) < 3 and set(cells[1:]) <= {"-1", "0", "1"} for cells in _first_rows(uri)
+    )
+
+
+def _first_rows(uri: str) -> list[list[str]]:
+    """The cells of the first lines of a text file without comments; none if it is not text."""
     try:
         with storage_of(uri).open(uri) as file:
             packed = uri.lower().endswith(".gz")
             head = gzip.GzipFile(fileobj=file).read(_HEAD_BYTES) if packed else file.read_at(0, _HEAD_BYTES)
         text = head.decode("utf-8-sig")
     except (OSError, ValueError, EOFError):
-        return False
+        return []
     lines = text.splitlines()
     if len(head) == _HEAD_BYTES and len(lines) > 1:
         lines.pop()
     contents = (line.partition("#")[0].strip() for line in lines)
-    rows = [re.split(r"\s*[,;|\t]\s*|\s+", content) for content in contents if content]
-    return len({len(cells) for cells in rows}) == 1 and all(is_number(cell) for cells in rows for cell in cells)
+    return [re.split(r"\s*[,;|\t]\s*|\s+", content) for content in contents if content]

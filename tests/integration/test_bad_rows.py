@@ -168,3 +168,13 @@ def test_what_nobody_foresaw_names_the_file(data: tuple[Path, np.ndarray], monke
     monkeypatch.setattr("datacheck.jobs.bad_rows.coerce_batch", fail)
     with pytest.raises(SourceError, match=r"x\.parquet.*ZeroDivisionError"):
         list(find_bad_rows([data[0]]))
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.jsonl", "\n".join), ("x.json", lambda lines: f"[{', '.join(lines)}]")])
+def test_values_of_another_type_are_shown_as_they_are(name: str, text: Any, tmp_path: Path) -> None:
+    records = [{"x": number if number < 50 else f"word {number - 50}", "m": {"y": 1}} for number in range(90)]
+    (tmp_path / name).write_text(text(map(json.dumps, [*records, {"x": 1, "m": {"y": "z"}}])))
+    found = list(find_bad_rows(tmp_path / name))
+    assert [one.row for one in found] == list(range(50, 91))
+    assert [one.values["x"] for one in found] == [*(f"word {number}" for number in range(40)), "1"]
+    assert found[-1].values["m"] == "{'y': 'z'}"

@@ -282,3 +282,19 @@ def test_files_that_the_metadata_of_a_folder_names_must_be_there(name: str, fold
     assert problems(folder) == [("its file is not there", 1, 3)]
     (finding,) = [one for one in datacheck.scan(folder).findings if one.code == "DC607"]
     assert (finding.uri, "row '1 (c.png)'" in finding.detail) == (str(folder / "images" / name), True)
+
+
+def test_lists_of_image_names_are_no_tables_of_numbers_and_what_numbers_they_have_is(tmp_path: Path) -> None:
+    for number in range(12):
+        picture = image.new("RGB", (64, 48))
+        picture.putpixel((number, 0), (255, 0, 0))
+        picture.save(tmp_path / f"{number:06d}.png")
+    (tmp_path / "train.txt").write_text("".join(f"{number:06d}\n" for number in range(12)))
+    (tmp_path / "cat_train.txt").write_text("".join(f"{number:06d} {number % 3 - 1:2d}\n" for number in range(12)))
+    (tmp_path / "scores.txt").write_text("".join(f"{number:06d} {number / 7}\n" for number in range(12)))
+    assert datacheck.scan(tmp_path).num_files == 13
+
+    (tmp_path / "scores.txt").unlink()
+    # Images of one size and mode are as they should be.
+    assert "image.width" in datacheck.infer(tmp_path).fields
+    assert "DC504" not in {one.code for one in datacheck.find_notes(tmp_path)}

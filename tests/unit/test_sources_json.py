@@ -456,3 +456,15 @@ def test_empty_lists_have_no_objects_that_lack_a_key(
     assert not datacheck.scan(path, schema=schema).findings
     path.write_text(path.read_text() + "\n" + json.dumps({"boxes": [{"y": 1}]}))
     assert "DC107" in {finding.code for finding in datacheck.scan(path, schema=schema).findings}
+
+
+@pytest.mark.parametrize("block_bytes", [64, 1 << 20])
+def test_values_of_another_type_are_found_however_the_file_is_cut_into_batches(
+    block_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.json_lines.BLOCK_BYTES", block_bytes)
+    records = [{"x": number if number < 30 else str(number), "m": {"y": [1.5]}} for number in range(50)]
+    # The last line has no line end.
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, [*records, {"x": {}, "m": {"y": ["z"]}}])))
+    found = {one.field: one.num_violations for one in datacheck.scan(tmp_path / "x.jsonl").findings}
+    assert found == {"x": 21, "m.y[]": 1}

@@ -86,10 +86,14 @@ def notes_of_profiles(profiles: Sequence[DataProfile]) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for profile in profiles:
         first_file: dict[str | None, str] = {}
+        derived: set[str | None] = set()
         for file in profile.files:
-            for path in file.fields:
+            for path, facts in file.fields.items():
                 first_file.setdefault(path, file.uri)
+                if facts.is_derived:
+                    derived.add(path)
         for key, leaf in profile.leaves.items():
-            found += judge_leaf(leaf, profile.notes.get(key), first_file.get(leaf.path, ""))
+            is_derived = leaf.path in derived
+            found += judge_leaf(leaf, profile.notes.get(key), first_file.get(leaf.path, ""), is_derived=is_derived)
         found += profile.row_lengths.judge()
     return (*found, *judge_files(profiles))

@@ -30,10 +30,16 @@ _FEW, _MAX_LISTED = 10, 10
 _MAX_BLANK_SHARE = 0.5
 
 
-def judge_leaf(profile: LeafProfile, notes: LeafNotes | None, uri: str) -> Iterator[Finding]:
-    """The notes on the values of one path and dtype; ``uri`` is the file to name where no other is known."""
+def judge_leaf(
+    profile: LeafProfile, notes: LeafNotes | None, uri: str, *, is_derived: bool = False
+) -> Iterator[Finding]:
+    """The notes on the values of one path and dtype; ``uri`` is the file to name where no other is known.
+
+    What describes the values of a column (``is_derived``), such as the size of images, may well be the same in all.
+    """
     judge = _Judge(profile, uri)
-    yield from judge.constant()
+    if not is_derived:
+        yield from judge.constant()
     if profile.vocabulary is not None and profile.vocabulary.counts:
         yield from judge.categories(profile.vocabulary.counts)
     if notes is not None and notes.numbers is not None:
