@@ -33,13 +33,14 @@ class _Writer(FileWriter):
         assert batch.raw is not None
         changed = {column_name(column): column for column in batch.columns if column.is_new}
         for row, raw in enumerate(batch.raw.array):
-            content = raw.as_py()
-            if content is None:
+            if not raw.is_valid:
                 raise OutputError(
                     f"the sample in row {row} has a member that is too large to be copied; drop or quarantine it"
                 )
+            # Samples are large: what is copied as it is has no second copy in memory.
+            content = memoryview(raw.as_buffer())
             if changed or batch.dropped:
-                content = _rewritten(content, row, changed, batch.dropped)
+                content = memoryview(_rewritten(bytes(content), row, changed, batch.dropped))
             self._file.write(content)
 
     def _finish(self) -> None:

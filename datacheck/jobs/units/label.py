@@ -72,6 +72,8 @@ def label_unit(task: UnitTask, plan: UnitPlan) -> Iterator[LabelledBatch]:
             rules = plan.resolve(leaf_dtypes(coerced))
             checker = Checker(rules.checks, with_rows=True)
         yield _label_batch(batch, coerced, task, rules, checker)
+        # The next batch is read into the memory of this one.
+        del batch, coerced
 
 
 def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRules, checker: Checker) -> LabelledBatch:

@@ -50,6 +50,8 @@ def process_unit(task: UnitTask, plan: UnitPlan, target: Parts | None = None) ->
             cleaner = _UnitCleaner(task, plan, parts)
             for labelled in label_unit(task, plan):
                 cleaner.process(labelled)
+                # The next batch is read into the memory of this one.
+                del labelled
             return cleaner.result(parts.close())
     except SourceError as error:
         return UnitResult(task.name, uri, scan=UnitScan(error=error))

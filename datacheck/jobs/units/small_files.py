@@ -88,12 +88,18 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
                     waiting.setdefault(layout, []).append((index, unit, begun[0]))
                 else:
                     whole = whole_file_of_unit(unit, rules)
-                    found[index] = scan_batches(chain(begun, batches), unit.uri, rules, whole)
+                    found[index] = scan_batches(chain(_popped(begun), batches), unit.uri, rules, whole)
         except SourceError as error:
             found[index] = UnitScan(error=error)
     for some in waiting.values():
         found.update(_scan_waiting(some, rules))
     return [found[index] for index in range(len(uris))]
+
+
+def _popped(begun: list[Batch]) -> Iterator[Batch]:
+    """The batches, which are not kept: each may be large."""
+    while begun:
+        yield begun.pop(0)
 
 
 def _scan_waiting(some: Sequence[tuple[int, WorkUnit, Batch]], rules: RuleSet) -> Iterator[tuple[int, UnitScan]]:

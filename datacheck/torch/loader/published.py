@@ -92,6 +92,8 @@ def _whole_part(info: InputInfo, uri: str) -> Part:
         for batch in get_source(info.format).read(unit):
             num_rows += batch.num_rows if batch.counts_rows else 0
             malformed += [line.row for line in batch.malformed]
+            # The next batch is read into the memory of this one.
+            del batch
     if not malformed:
         return Part(info, num_rows, uri)
     removed = np.array(malformed, np.int64)
