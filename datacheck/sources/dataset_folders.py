@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.formats import BUILT_IN, Format, load
@@ -18,6 +19,11 @@ from datacheck.text import plain
 MAX_LOG_BYTES = 256 << 20
 
 
+#: What a run writes beside the splits of its output, none of which has such a name, and how its manifest begins.
+_BESIDE_SPLITS, _MANIFEST = frozenset({"ledger", "quarantine"}), "manifest.json"
+_HEAD_OF_MANIFEST = re.compile(rb'\{\s*"version":\s*\d+,\s*"datacheck":')
+
+
 def dataset_folder(storage: Storage, folder: str, entries: Sequence[Entry] | None = None) -> Format | None:
     """The format of a folder that is one dataset, by its entries; None for an ordinary folder."""
     if entries is None:
@@ -26,6 +32,17 @@ def dataset_folder(storage: Storage, folder: str, entries: Sequence[Entry] | Non
         if record.folder and load(record.folder)(storage, folder, entries):
             return record
     return None
+
+
+def set_aside(storage: Storage, folder: str, entries: Sequence[Entry]) -> frozenset[str]:
+    """The folders in the output of a run that are no data to train on: its ledger, and what it quarantined."""
+    names = {entry.name for entry in entries if entry.is_folder} & _BESIDE_SPLITS
+    if not names or all(entry.name != _MANIFEST for entry in entries):
+        return frozenset()
+    with suppress(OSError), storage.open(posixpath.join(folder, _MANIFEST)) as file:
+        if _HEAD_OF_MANIFEST.match(file.read_at(0, 256)):
+            return frozenset(names)
+    return frozenset()
 
 
 def dataset_above(storage: Storage, uri: str) -> tuple[str, Format] | None:

@@ -17,7 +17,7 @@ from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.findings import Finding
 from datacheck.formats import Format, format_of_name, known_suffixes, load, recognize, unread_format_of_name
 from datacheck.sources.base import ReadOptions
-from datacheck.sources.dataset_folders import dataset_folder
+from datacheck.sources.dataset_folders import dataset_folder, set_aside
 from datacheck.sources.label_files import Images
 from datacheck.sources.probe import HEAD_BYTES
 from datacheck.sources.recognizers import is_list_of_names
@@ -118,11 +118,15 @@ def skipped_findings(inputs: Inputs) -> list[Finding]:
 
 @dataclass(slots=True)
 class _Search:
-    """What a search for inputs came across. ``datasets`` are folders that are one dataset each, with their format."""
+    """What a search for inputs came across.
+
+    ``datasets`` are folders that are one dataset each, with their format; ``aside`` are those with rows that a run took out.
+    """
 
     skipped: dict[str, list[str]] = field(default_factory=dict)
     folders: dict[str, Sequence[Entry]] = field(default_factory=dict)
     datasets: dict[str, Format] = field(default_factory=dict)
+    aside: set[str] = field(default_factory=set)
 
     def wanted(self, storage: Storage, root: str, uris: Iterable[str]) -> list[str]:
         """The files and datasets below ``root`` that are inputs; the others are noted as skipped."""
@@ -262,9 +266,12 @@ def _match(storage: Storage, folder: str, parts: list[str], search: _Search) -> 
         if storage.exists(path):
             yield from _match(storage, path, rest, search)
     else:
-        for entry in _list(storage, folder):
+        entries = _list(storage, folder)
+        aside = set_aside(storage, folder, entries)
+        for entry in entries:
             is_hidden = entry.name.startswith((".", "_")) and not part.startswith(entry.name[0])
-            if not is_hidden and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_folder):
+            is_match = fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_folder)
+            if is_match and not is_hidden and entry.name not in aside:
                 yield from _match(storage, posixpath.join(folder, entry.name), rest, search)
 
 
@@ -289,8 +296,10 @@ def _walk(storage: Storage, root: str, seen: set[Hashable], search: _Search) -> 
             continue
         search.folders[folder] = entries
         found.append((folder, entries))
+        aside = set_aside(storage, folder, entries)
+        search.aside |= {posixpath.join(folder, name) for name in aside if name != "ledger"}
         for entry in entries:
-            if entry.is_folder and _is_searched(entry.name):
+            if entry.is_folder and _is_searched(entry.name) and entry.name not in aside:
                 (links if entry.is_link else folders).append(posixpath.join(folder, entry.name))
     return found
 
@@ -313,8 +322,9 @@ def _paths_below(storage: Storage, folder: str, seen: set[Hashable], search: _Se
             path = posixpath.join(inner, entry.name)
             if not entry.is_folder:
                 paths.append(path)
-            elif not _is_searched(entry.name) and (
-                is_counted_folder(entry.name) or not entry.name.startswith((".", "_"))
+            elif path in search.aside or (
+                not _is_searched(entry.name)
+                and (is_counted_folder(entry.name) or not entry.name.startswith((".", "_")))
             ):
                 paths.append(f"{path}/")
     return sorted(paths, key=_order)

@@ -71,7 +71,7 @@ def skipped_finding(root: str, skipped: Sequence[str]) -> Finding:
 def _kind(path: str) -> str:
     name = posixpath.basename(path.rstrip("/")).lower()
     if path.endswith("/"):
-        return f"{posixpath.splitext(name)[1]} folder" if not name.startswith("_") else "hidden folder"
+        return f"{posixpath.splitext(name)[1] or name} folder" if not name.startswith("_") else "hidden folder"
     if name.startswith((".", "_")):
         return "hidden"
     stem, suffix = posixpath.splitext(name)

@@ -100,3 +100,24 @@ def test_a_code_that_is_reported_in_a_dropped_field_fails_nothing(tmp_path: Path
 def test_a_report_is_neither_true_nor_false(report: Report) -> None:
     with pytest.raises(TypeError, match=r"use report\.ok"):
         bool(report)
+
+
+@pytest.mark.parametrize("action", ["drop_row", "quarantine"])
+@pytest.mark.parametrize("pattern", ["", "/**/*", "/*"])
+def test_the_whole_output_of_a_run_can_be_scanned(action: str, pattern: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([1.0, np.nan, 2.0, 3.0]))
+    datacheck.run(write_pipeline(tmp_path, str(tmp_path / "x.npy"), [{"action": action, "codes": "DC101"}]))
+    report = datacheck.scan(f"{tmp_path / 'out'}{pattern}")
+    assert report.ok
+    assert report.num_rows == 3
+    noted = [finding.detail for finding in report.findings if finding.code == "DC913"]
+    is_noted = action == "quarantine" and not pattern
+    assert noted == (["1 folder was not checked: 1 quarantine folder"] if is_noted else [])
+    if action == "quarantine":
+        assert not datacheck.scan(tmp_path / "out" / "quarantine").ok
+
+
+def test_a_folder_of_that_name_without_a_manifest_of_a_run_is_data(tmp_path: Path) -> None:
+    write_table(tmp_path / "ledger" / "a.parquet", {"x": [1.0]})
+    (tmp_path / "manifest.json").write_text('{"version": 1, "files": []}')
+    assert datacheck.scan(tmp_path).num_rows == 1
