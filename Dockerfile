@@ -21,7 +21,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir datacheck \
-    && echo '__version__ = "0"' > datacheck/__init__.py \
+    && echo '__version__ = "0"' > datacheck/_version.py \
     && touch LICENSE README.md \
     && pip install --constraint constraints.txt ".${EXTRAS:+[${EXTRAS}]}" \
     && pip uninstall --yes datacheck-ml

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,3 +142,34 @@ def test_it_stops_at_sigterm_and_goes_on_in_another_pod(bucket: Bucket, start: A
     assert process.returncode == 0, out + err
     assert len([key for key in bucket.keys if key.startswith("out/train/")]) == 150
     assert len(before) < 150
+
+
+def test_the_image_can_be_built_by_the_commands_of_its_first_stage(tmp_path: Path) -> None:
+    text = re.sub(r"\\\n", " ", (REPOSITORY / "Dockerfile").read_text(encoding="utf-8"))
+    first_stage = text.split("FROM ")[1]
+    build, installed = tmp_path / "build", tmp_path / "datacheck"
+    build.mkdir()
+    environment = {**os.environ, "EXTRAS": "cloud", "PATH": f"{installed / 'bin'}:{os.environ['PATH']}"}
+    environment.pop("PYTHONPATH", None)
+    libraries = str(Path(np.__file__).parent.parent)
+    for line in first_stage.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "COPY":
+            *names, target = rest.split()
+            for name in names:
+                source = REPOSITORY / name
+                if source.is_dir():
+                    shutil.copytree(source, build / target, dirs_exist_ok=True)
+                else:
+                    shutil.copy(source, build / name)
+        elif word == "RUN":
+            shell = re.sub(r"--mount=\S+", "", rest).replace("/opt/datacheck", str(installed))
+            # What it depends on is here already, and takes a minute to install.
+            shell = re.sub(r"pip install (?!--no-deps)", "pip install --no-deps ", shell)
+            done = subprocess.run(["/bin/sh", "-ec", shell], cwd=build, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{rest}\n{done.stderr}"
+    np.save(tmp_path / "x.npy", np.array([1.0, np.nan]))
+    command = [str(installed / "bin" / "datacheck"), "scan", str(tmp_path / "x.npy"), "--no-cache"]
+    environment["PYTHONPATH"] = libraries
+    scan = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (scan.returncode, "DC101" in scan.stdout) == (1, True), scan.stderr
