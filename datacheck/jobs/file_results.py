@@ -35,6 +35,8 @@ class FileScan:
         self._findings: list[Finding] = []
         self._fields: dict[str | None, FieldFacts] = {}
         self._names: dict[str | None, int] = {}
+        #: The number of values by their kind, of each path whose dtype is not the same in all units.
+        self._kinds: dict[str | None, Counter[str]] = {}
         self.num_values: dict[str | None, tuple[int, int]] = {}
 
     def add(self, unit: UnitScan) -> None:
@@ -45,6 +47,10 @@ class FileScan:
         for path, facts in unit.fields.items():
             known = self._fields.get(path)
             self._fields[path] = known.followed_by(facts) if known else facts
+            if known and (path in self._kinds or known.dtype != facts.dtype):
+                kinds = self._kinds.setdefault(path, Counter())
+                kinds[_kind_of(known.dtype)] += 0 if kinds else self.num_values.get(path, (0, 0))[1]
+                kinds[_kind_of(facts.dtype)] += unit.num_values.get(path, (0, 0))[1]
         for name, times in Counter(unit.names).items():
             self._names[name] = max(self._names.get(name, 0), times)
         for path, (slots, present) in unit.num_values.items():
@@ -87,6 +93,7 @@ class FileScan:
             with_count(one, self.num_rows, self.num_values)
             for one in merge_findings([*self._findings, *self._missing_keys()])
         ]
+        found += self._other_types()
         is_readable = not self.error and not any(is_unread(one.code) for one in found)
         if not self.num_rows and is_readable:
             about_file = "the file is intact but has no rows; remove it, or check what wrote it"
@@ -109,6 +116,16 @@ class FileScan:
             if num_objects > slots and (above is None or self._fields[above].dtype == "struct"):
                 yield Finding(OTHER_MISSING_KEY, self.uri, path, num_objects - slots, num_objects)
 
+    def _other_types(self) -> Iterator[Finding]:
+        """The values of another type than most that fill their units, none of which sees those of the others."""
+        for path, kinds in self._kinds.items():
+            (usual, most), *others = (+kinds).most_common() or [("", 0)]
+            if others:
+                detail = (
+                    f"{' and '.join(kind for kind, _ in others)} among {usual}, from one part of the file to the next"
+                )
+                yield Finding("DC012", self.uri, path, kinds.total() - most, kinds.total(), detail=detail)
+
     def verdict(self, num_bytes: int) -> FileVerdict:
         """The verdict on the file."""
         return FileVerdict(self.uri, tuple(self.findings()), self.num_rows, num_bytes, self._columns())
@@ -117,6 +134,14 @@ class FileScan:
         if self.error is not None or self._is_partial:
             return ()
         return columns_of(self._fields, self.num_values)
+
+
+def _kind_of(dtype: str) -> str:
+    """What values of a dtype are in JSON; of the first of several."""
+    first = dtype.partition(" and ")[0]
+    if first.startswith("list<"):
+        return "lists"
+    return {"struct": "objects", "string": "strings", "bool": "booleans"}.get(first, "numbers")
 
 
 @dataclass(frozen=True, slots=True)

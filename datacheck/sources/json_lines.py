@@ -10,6 +10,7 @@ import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -80,13 +81,16 @@ class JsonLinesSource:
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         are_objects = _starts_with(unit.uri, unit.options, b"{")
         with open_packed(unit.uri, unit.options) as stream:
+            reader = _Reader(unit, are_objects=are_objects)
             num_bytes = -1
+            if unit.byte_start:
+                # A type that changes where a unit begins is found by what the file begins with.
+                reader.expect_types_of(read_lines(read_blocks_of(stream, -1, BLOCK_BYTES), 1, MAX_LINE_BYTES))
             if unit.byte_stop is not None:
                 num_bytes = unit.byte_stop - unit.byte_start
                 stream.seek(unit.byte_start)  # type: ignore[attr-defined]
             blocks = read_blocks_of(stream, num_bytes, BLOCK_BYTES)
-            lines = read_lines(blocks, unit.first_line, MAX_LINE_BYTES)
-            yield from _Reader(unit, are_objects=are_objects).batches(lines)
+            yield from reader.batches(read_lines(blocks, unit.first_line, MAX_LINE_BYTES))
 
 
 class JsonSource(JsonLinesSource):
@@ -200,7 +204,7 @@ class _Parsed:
 class _Reader:
     """Reads the lines of one unit into batches."""
 
-    def __init__(self, unit: WorkUnit, *, are_objects: bool | None) -> None:
+    def __init__(self, unit: WorkUnit, *, are_objects: bool | None, types: dict[str, str] | None = None) -> None:
         import msgspec
 
         self._unit, self._are_objects = unit, are_objects
@@ -209,7 +213,14 @@ class _Reader:
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
         self._dtypes = dict(unit.options.dtypes)
         self._keys: set[str] = set()
-        self._types: dict[str, str] = {}
+        self._types: dict[str, str] = {} if types is None else types
+
+    def expect_types_of(self, blocks: Iterator[LineBlock]) -> None:
+        """Expect the types that the values of the first of some blocks have, as after reading it."""
+        first = replace(self._unit, row_start=0)
+        for block in islice(blocks, 1):
+            for _ in _Reader(first, are_objects=self._are_objects, types=self._types)._batches_of(block):
+                pass
 
     def batches(self, blocks: Iterator[LineBlock]) -> Iterator[Batch]:
         is_empty = True

@@ -63,8 +63,9 @@ class TarSource:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         row, groups = 0, _groups(unit)
+        types: dict[str, str] = {}
         while (group := next(groups, None)) is not None:
-            batch = _batch(group[0], row, unit, group[1])
+            batch = _batch(group[0], row, unit, group[1], types)
             row += len(group[0])
             del group
             yield batch
@@ -157,7 +158,9 @@ def _problem(unit: WorkUnit, found: TarProblem) -> SourceError:
     return error
 
 
-def _batch(samples: list[_Sample], row: int, unit: WorkUnit, problems: list[SourceError]) -> Batch:
+def _batch(
+    samples: list[_Sample], row: int, unit: WorkUnit, problems: list[SourceError], types: dict[str, str]
+) -> Batch:
     wanted = unit.options.columns
     suffixes = dict.fromkeys(suffix for sample in samples for suffix in sample.members)
     # Every suffix is a column, with a value for every sample.
@@ -170,7 +173,7 @@ def _batch(samples: list[_Sample], row: int, unit: WorkUnit, problems: list[Sour
     for suffix in suffixes:
         if wanted is None or suffix in wanted:
             members = [sample.members.get(suffix) for sample in samples]
-            column, bad, of_column = _column(suffix, members, dict(unit.options.dtypes))
+            column, bad, of_column = _column(suffix, members, JsonColumns(dict(unit.options.dtypes), types))
             columns.append(column)
             found += [(index, "DC601", suffix, problem) for index, problem in bad]
             faults += of_column
@@ -201,7 +204,7 @@ def _faults(found: list[tuple[int, str, str, str]], num_rows: int) -> Iterator[F
 
 
 def _column(
-    suffix: str, members: list[Member | None], dtypes: dict[str, str]
+    suffix: str, members: list[Member | None], builder: JsonColumns
 ) -> tuple[Column, list[tuple[int, str]], list[Fault]]:
     """The column of a suffix, the members that cannot be decoded, and the faults of records of JSON."""
     missing = np.array([member is None for member in members], np.bool_)
@@ -217,7 +220,6 @@ def _column(
                 except Exception as error:  # NumPy and json raise anything on damaged bytes
                     bad.append((index, problem_of(error)))
                     values[index] = None
-    builder = JsonColumns(dtypes)
     absent = np.array([value is None for value in values], np.bool_)
     if kind == "json":
         nulls = np.array([value is _NULL for value in values], np.bool_)

@@ -458,6 +458,24 @@ def test_empty_lists_have_no_objects_that_lack_a_key(
     assert "DC107" in {finding.code for finding in datacheck.scan(path, schema=schema).findings}
 
 
+@pytest.mark.parametrize("first", [0, 8], ids=["from the first line", "after the first block"])
+@pytest.mark.parametrize(("value", "other"), [(1.5, "x"), ([1], 1), ({"y": 1}, "x"), (True, 0)])
+def test_a_type_that_changes_with_a_unit_is_found(
+    first: int, value: object, other: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_units(monkeypatch, 512, 256)
+    path = tmp_path / "x.jsonl"
+    records = [{"x": None if number < first else value, "z": f"{number:020}"} for number in range(40)]
+    units = inspect(write(path, *records)).units
+    changed = units[1].row_start
+    records[changed:] = [{"x": other, "z": record["z"]} for record in records[changed:]]
+    assert inspect(write(path, *records)).units[1].row_start == changed
+    found = {one.field: one for one in datacheck.scan(path).findings if one.code == "DC012"}
+    counts = (changed - first, len(records) - changed)
+    assert {name: one.num_violations for name, one in found.items()} == {"x": counts[1] if not first else min(counts)}
+    assert found["x"].num_checked == sum(counts)
+
+
 @pytest.mark.parametrize("block_bytes", [64, 1 << 20])
 def test_values_of_another_type_are_found_however_the_file_is_cut_into_batches(
     block_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

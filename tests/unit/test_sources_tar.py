@@ -157,6 +157,13 @@ def test_a_member_that_cannot_be_decoded_is_named(name: str, content: bytes, pro
     assert problem in finding.message
 
 
+def test_json_of_another_type_is_found_where_it_fills_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_module, "_MAX_ROWS", 4)
+    texts = [b'{"a": 1}'] * 4 + [b'{"a": "1"}'] * 4 + [b"2"] * 4
+    path = save(tmp_path / "a.tar", tar_bytes([(f"{number:02}.json", text) for number, text in enumerate(texts)]))
+    assert found(path) == [("DC012", "json", 4), ("DC012", "json.a", 4)]
+
+
 def test_code_is_not_looked_into_and_links_are_not_followed(tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
