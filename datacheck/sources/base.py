@@ -49,7 +49,8 @@ class ReadOptions:
     ``Batch.unreadable``, instead of raising the first. ``dtypes`` are for formats without dtypes of their own (CSV).
 
     The limits bound how far a file may expand. ``max_expanded_bytes`` is, unless set, 768 MiB for what must be in memory at
-    once (a compressed record batch, a decoded value) and 64 GiB for an archive that is decompressed step by step.
+    once (a compressed record batch, a decoded value), 64 GiB for an archive that is decompressed step by step, and 192 MiB for
+    the rows that ``open_dataset`` keeps of files that are far smaller.
     ``verify_checksums`` compares the checksums of Parquet pages and zip members with their bytes.
     ``trust_statistics`` leaves Parquet column chunks unread whose statistics prove that no value breaks a rule.
     ``max_whole_file_bytes`` bounds the decoded columns that a check of all rows at once may hold in memory.
@@ -111,6 +112,11 @@ class ReadOptions:
     def max_bytes_at_once(self) -> int:
         """The most bytes that may be in memory at once because a file expands."""
         return MAX_BYTES_AT_ONCE if self.max_expanded_bytes is None else self.max_expanded_bytes
+
+    @property
+    def max_bytes_kept(self) -> int:
+        """The most bytes that a dataset may keep of files that are far smaller: beside it, one more batch is read."""
+        return MAX_BYTES_AT_ONCE // 4 if self.max_expanded_bytes is None else self.max_expanded_bytes
 
     @property
     def max_bytes_in_steps(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from loader_data import example
 from torch.utils.data import DataLoader
 
 import datacheck
+from datacheck.batch import Batch
 from datacheck.errors import SourceError, UsageError
 from datacheck.torch import BadSampleWarning, SafeCollate, SafeDataset, batch_origins, open_dataset
 from datacheck.torch.loader.fingerprint import fingerprint_of
@@ -43,16 +45,34 @@ def test_cleaned_windows_come_from_the_rows_that_the_ledger_left(example: Path) 
         assert (sample["windows"].shape, sample["windows"].dtype) == ((24, 9), torch.float32)
 
 
-def test_a_file_that_takes_far_more_memory_than_it_has_bytes_is_refused(
+def test_files_that_take_far_more_memory_than_they_have_bytes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(400, "i4")), pa.array(["x" * (1 << 16)]))
-    pq.write_table(pa.table({"s": words}), tmp_path / "x.parquet", compression="zstd", store_schema=False)
     monkeypatch.setattr("datacheck.sources.base.MAX_BYTES_AT_ONCE", 16 << 20)
-    dataset = open_dataset(tmp_path / "x.parquet")
-    assert len(dataset) == 400
-    with pytest.raises(SourceError, match="take more than 4,194,304 bytes of memory, and the file has"):
-        dataset[0]
+    for name, num_rows in (("0.parquet", 40), ("1.parquet", 40), ("large.parquet", 400)):
+        words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(num_rows, "i4")), pa.array(["x" * (1 << 16)]))
+        pq.write_table(pa.table({"s": words}), tmp_path / name, compression="zstd", store_schema=False)
+    large = open_dataset(tmp_path / "large.parquet")
+    assert len(large) == 400
+    with pytest.raises(SourceError, match="take more than 4,194,304 bytes of memory, and these files have") as found:
+        large[0]
+    assert "open_dataset(..., options=datacheck.ReadOptions(max_expanded_bytes=...))" in found.value.remedy
+    frames = [frame for frame, _ in traceback.walk_tb(found.value.__traceback__)]
+    kept = [value for frame in frames[1:] for value in frame.f_locals.values() if isinstance(value, Batch | list)]
+    assert not kept, "the error keeps the rows that were read alive"
+    raised = open_dataset(tmp_path / "large.parquet", options=datacheck.ReadOptions(max_expanded_bytes=1 << 26))
+    assert raised[399]["s"] == "x" * (1 << 16)
+    together = open_dataset([tmp_path / "0.parquet", tmp_path / "1.parquet"])
+    assert set(together[0]) == {"s"}
+    with pytest.raises(SourceError, match="those of the files opened so far take more than 4,194,304 bytes"):
+        together[40]
+
+
+def test_options_say_how_files_are_read_and_the_arguments_take_precedence(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a;b\n1,5;2\n")
+    options = datacheck.ReadOptions(csv_delimiter=";", csv_decimal=",", columns=("a",))
+    assert open_dataset(tmp_path / "x.csv", options=options)[0] == {"a": torch.tensor(1.5, dtype=torch.float64)}
+    assert set(open_dataset(tmp_path / "x.csv", columns=["b"], options=options)[0]) == {"b"}
 
 
 def test_cleaned_flights_name_file_row_group_and_row_of_the_original(example: Path) -> None:

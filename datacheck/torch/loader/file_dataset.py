@@ -5,8 +5,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import os
+import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
@@ -37,6 +38,8 @@ from datacheck.torch.loader.published import Part, parts_of_files, parts_of_outp
 
 Array = np.ndarray[Any, Any]
 PathLike: TypeAlias = str | os.PathLike[str]
+#: Rows that stay in memory may take this many times the bytes of their files.
+MAX_KEPT_RATIO = 64
 #: Gives the value of a column at a row.
 _Reader: TypeAlias = Callable[[int], Any]
 
@@ -47,6 +50,7 @@ def open_dataset(
     split: str | None = None,
     columns: Sequence[str] | None = None,
     rows: RowsAre | None = None,
+    options: ReadOptions | None = None,
 ) -> FileDataset:
     """Open files as a map-style dataset; each sample knows its file and row.
 
@@ -66,6 +70,9 @@ def open_dataset(
         columns: the fields of the samples. Default: all. ``default_collate`` does not take strings and times.
         rows: ``"file"`` if each file of arrays is one sample, ``"first-axis"`` (the default) if it holds many along its first
             axis. An output of ``datacheck run`` has recorded it.
+        options: how files are read, as for ``scan``; ``columns`` and ``rows`` above take precedence. Files whose rows stay in
+            memory and take more than 64 times their size there, and more than ``max_expanded_bytes`` (by default 192 MiB), are
+            refused (DC904).
 
     Images are tensors of their pixels, ``(height, width, channels)``, and recordings of their samples, ``(frames, channels)``.
 
@@ -75,9 +82,12 @@ def open_dataset(
     ``default_collate`` fails on nulls, and for a ``SafeDataset`` such samples are bad (DC104) unless its schema says
     ``nullable``. Raises ``UsageError`` and ``SourceError``.
     """
-    options = ReadOptions(columns=None if columns is None else tuple(columns), rows=rows)
+    options = options or ReadOptions()
+    columns = options.columns if columns is None else tuple(columns)
+    options = replace(options, columns=columns, rows=rows or options.rows)
     if isinstance(path, Mapping):
-        parts = parts_of_table({field: os.fspath(file) for field, file in path.items()}, ReadOptions())
+        files = {field: os.fspath(file) for field, file in path.items()}
+        parts = parts_of_table(files, replace(options, columns=None, rows=None))
     elif isinstance(path, str | os.PathLike):
         published = parts_of_output(os.fspath(path), split, options)
         if published is None and split is not None:
@@ -85,7 +95,7 @@ def open_dataset(
         parts = published or _open_files([path], options)
     else:
         parts = _open_files(list(path), options)
-    return FileDataset(parts, None if columns is None else tuple(columns))
+    return FileDataset(parts, columns)
 
 
 def _open_files(paths: Sequence[PathLike], options: ReadOptions) -> list[Part]:
@@ -110,6 +120,8 @@ class FileDataset(Dataset[Any]):
         self.columns = columns
         self._starts = list(itertools.accumulate((part.num_rows for part in self.parts), initial=0))
         self._loaded: dict[int, _LoadedPart] = {}
+        #: What the loaded parts take in memory, and their size.
+        self._memory = _Memory()
         self._numbers: set[str] = set()
         self._dtypes: dict[str | None, str] | None = None
         #: Files, differences and fields that were warned of.
@@ -120,7 +132,7 @@ class FileDataset(Dataset[Any]):
         return path is not None and any(path == name or path.startswith(f"{name}.") for name in self._numbers)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": {}}
+        return {**self.__dict__, "_loaded": {}, "_memory": _Memory()}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -150,10 +162,16 @@ class FileDataset(Dataset[Any]):
     def _load(self, number: int) -> _LoadedPart:
         loaded = self._loaded.get(number)
         if loaded is None:
-            loaded = _LoadedPart(self.parts[number], self.columns)
+            memory = self._memory.with_file(self.parts[number])
+            try:
+                loaded = _LoadedPart(self.parts[number], self.columns, memory)
+            except SourceError as error:
+                # The error is kept, and the rows that were read would stay in its frames.
+                traceback.clear_frames(error.__traceback__)
+                raise
             # Files that are one sample each are many, and stay in the cache of the operating system.
             if self.parts[number].info.units[0].options.rows != "file":
-                self._loaded[number] = loaded
+                self._loaded[number], self._memory = loaded, memory
             self._numbers |= loaded.numbers
             self._warn_of_faults(self.parts[number], loaded)
             for field, rows in loaded.nulls.items():
@@ -192,11 +210,37 @@ class FileDataset(Dataset[Any]):
         )
 
 
+@dataclass(slots=True)
+class _Memory:
+    """The bytes in memory of the files that were loaded, and the bytes that the files have."""
+
+    num_bytes: int = 0
+    file_bytes: int = 0
+
+    def with_file(self, part: Part) -> _Memory:
+        return _Memory(self.num_bytes, self.file_bytes + part.info.num_bytes)
+
+    def add(self, batch: Batch, part: Part) -> None:
+        """Count a batch that stays in memory; raises ``SourceError`` (DC904) for far more than the files have."""
+        self.num_bytes += sum(column.num_bytes for column in batch.columns)
+        limit = max(part.info.units[0].options.max_bytes_kept, self.file_bytes * MAX_KEPT_RATIO)
+        if self.num_bytes > limit:
+            problem = (
+                f"with its rows, those of the files opened so far take more than {limit:,} bytes of memory, and these files"
+                f" have {self.file_bytes:,}"
+            )
+            remedy = (
+                "if they are trusted, raise max_expanded_bytes: open_dataset(...,"
+                " options=datacheck.ReadOptions(max_expanded_bytes=...))"
+            )
+            raise SourceError("DC904", part.info.uri, problem, remedy)
+
+
 class _LoadedPart:
     """The batches of a part, with a reader for each column."""
 
-    def __init__(self, part: Part, columns: tuple[str, ...] | None) -> None:
-        batches = list(_read_bounded(part))
+    def __init__(self, part: Part, columns: tuple[str, ...] | None, memory: _Memory) -> None:
+        batches = list(_read_bounded(part, memory))
         self._starts = list(itertools.accumulate((batch.num_rows for batch in batches), initial=0))
         if self._starts[-1] != part.num_rows:
             raise UsageError(f"{part.info.uri}: expected {part.num_rows:,} rows, got {self._starts[-1]:,}")
@@ -233,19 +277,11 @@ class _LoadedPart:
         return {name: read(position) for name, read in readers.items()}
 
 
-def _read_bounded(part: Part) -> Iterator[Batch]:
-    """The batches of a part, which stay in memory; raises ``SourceError`` (DC904) for far more than the file has."""
-    num_bytes = 0
+def _read_bounded(part: Part, memory: _Memory) -> Iterator[Batch]:
+    """The batches of a part, which stay in memory; raises ``SourceError`` (DC904) for too many bytes."""
     for unit in part.info.units:
-        size = unit.fingerprint.size
-        # A sample is loaded twice before it is called bad, and what the first time took may not be free yet.
-        limit = max(unit.options.max_bytes_at_once // 4, size * unit.options.max_expansion_ratio)
         for batch in get_source(unit.format).read(unit):
-            num_bytes += sum(column.num_bytes for column in batch.columns)
-            if num_bytes > limit:
-                problem = f"its rows take more than {limit:,} bytes of memory, and the file has {size:,}"
-                remedy = "check it with 'datacheck scan', and read it a part at a time with a library of its format"
-                raise SourceError("DC904", unit.uri, problem, remedy)
+            memory.add(batch, part)
             if batch.counts_rows:
                 yield batch
 
