@@ -72,7 +72,7 @@ class SafeDataset(IndexedSamples[T]):
         quarantine: a JSON file of known bad samples. It is read now; the main process adds to it.
         fingerprint: identifies the dataset in the quarantine file. Default: computed from the dataset.
         max_bad_fraction: raise :class:`TooManyBadSamplesError` if a larger share of the samples is bad.
-        max_attempts: raise :class:`BadSampleError` if none of this many samples can replace a bad one.
+        max_attempts: raise :class:`BadSampleError` if none of this many samples that are not known to be bad can replace one.
         retries, backoff: how often to retry after a transient I/O error, and the seconds before the first retry; each
             wait is twice as long as the one before.
         retry_on: further exceptions to treat as transient.

@@ -163,17 +163,21 @@ class IndexedSamples(Dataset[T]):
         tracker, config = self._tracker, self._tracker.config
         pool = len(self.dataset) if config.replace_from is None else config.replace_from
         epoch = tracker.recorder.event_log.epoch
+        num_known = num_tried = 0
         for candidate in candidates(config.seed, epoch, key, pool, config.max_attempts):
             if candidate in tracker.recorder.begin():
+                num_known += 1
                 continue
+            if num_tried == config.max_attempts:
+                break
+            num_tried += 1
             tracker.recorder.start_other(candidate)
             served = self._check_and_resolve(candidate)
             if served is not None:
                 tracker.recorder.count("replaced")
                 return self._serve(served.sample, candidate, key)
-        raise tracker.bad_sample_error(
-            key, error, f"; none of {config.max_attempts} samples tried as a replacement is good"
-        )
+        tried = f"{num_tried:,} tried, {num_known:,} known to be bad"
+        raise tracker.bad_sample_error(key, error, f"; no good sample was found to replace it ({tried})")
 
     def _check_and_resolve(self, key: int, *, within_cap: bool = True) -> CheckedSample | None:
         """Load and check a sample. None if it must not be served."""

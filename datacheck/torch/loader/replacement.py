@@ -7,25 +7,25 @@ from collections.abc import Iterator, Sequence
 
 
 def candidates(seed: int, epoch: int, index: int, pool: int | Sequence[int], attempts: int) -> Iterator[int]:
-    """The indices to try instead of ``index``, in order: at most ``attempts``, without duplicates.
+    """The indices to try instead of ``index``, in order, without duplicates: drawn at random, 64 times ``attempts`` at most.
 
     ``pool`` is the length of the dataset, or the indices to draw from. Each draw depends only on the seed, the epoch, the
-    index and the number of the attempt; the random generators of NumPy, torch and Python are not used. The index itself and
-    its neighbours are avoided where there are others.
+    index and the number of the draw; the random generators of NumPy, torch and Python are not used. Of a pool that is not
+    larger than the number of draws all others follow, the neighbours of the index last: they are often bad, too.
     """
-    size = pool if isinstance(pool, int) else len(pool)
-    taken = {index - 1, index, index + 1} if size > 3 else {index}
-    given = attempt = 0
-    # A small dataset may not have as many others; each rejected draw costs a hash.
-    while given < attempts and attempt < 64 * attempts:
-        position = _draw(seed, epoch, index, attempt) % max(size, 1)
-        attempt += 1
-        chosen = position if isinstance(pool, int) else int(pool[position])
-        if size == 0 or chosen in taken:
-            continue
-        taken.add(chosen)
-        given += 1
-        yield chosen
+    others = range(pool) if isinstance(pool, int) else pool
+    num_draws = 64 * attempts if len(others) else 0
+    neighbours = {index - 1, index + 1}
+    taken = {index, *neighbours}
+    for number in range(num_draws):
+        chosen = int(others[_draw(seed, epoch, index, number) % len(others)])
+        if chosen not in taken:
+            taken.add(chosen)
+            yield chosen
+    if len(others) <= num_draws:
+        known = set(map(int, others))
+        yield from sorted(known - taken)
+        yield from sorted(known & neighbours)
 
 
 def _draw(seed: int, epoch: int, index: int, attempt: int) -> int:
