@@ -34,6 +34,7 @@ from datacheck.sources.base import (
 from datacheck.sources.error_translation import (
     check_bytes,
     check_members,
+    check_records,
     check_rows,
     translate_inspect_errors,
     translate_read_errors,
@@ -252,7 +253,7 @@ def _blocks(container: _Container, file: IO[bytes], start: int, stop: int | None
     while start < (size if stop is None else stop):
         block = _block_at(container, file, start, size)
         num_before += block.num_records
-        check_rows(container.uri, num_before, size)
+        check_records(container.uri, num_before, size, container.options)
         yield block
         start = block.stop
 

@@ -37,6 +37,9 @@ DECODED_BATCH_BYTES = 128 << 20
 BYTES_OF_KEPT_ROW = 256
 #: A file with more rows than this must have bytes for them.
 MAX_EMPTY_ROWS = 1 << 24
+#: In a file of records that are decoded one by one: more than this many count as expansion, at so many bytes each. The time
+#: that a record takes does not depend on how few bytes of a compressed file it has.
+HARMLESS_RECORDS, BYTES_OF_RECORD = 1 << 20, 512
 
 S = TypeVar("S", bound="_Reader")
 
@@ -203,6 +206,14 @@ def check_rows(uri: str, num_rows: int, num_bytes: int, what: str = "it") -> Non
     if num_rows > MAX_EMPTY_ROWS and num_bytes < num_rows // 64:
         problem = f"{what} claims {num_rows:,} rows but holds {num_bytes:,} bytes"
         raise SourceError("DC904", uri, problem, REWRITE_FILE)
+
+
+def check_records(uri: str, num_records: int, packed: int, options: ReadOptions) -> None:
+    """Raise ``SourceError`` (DC904) for far more records than the ``packed`` bytes of a file can tell apart."""
+    if num_records > HARMLESS_RECORDS and num_records * BYTES_OF_RECORD > packed * options.max_expansion_ratio:
+        limit = options.max_expansion_ratio / BYTES_OF_RECORD
+        problem = f"it has {num_records:,} records or more in {packed:,} bytes, above {limit:.2g} for each byte"
+        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_expansion_ratio")
 
 
 def with_bounded_rows(batches: Iterable[Batch], unit: WorkUnit) -> Iterator[Batch]:

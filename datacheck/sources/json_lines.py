@@ -21,7 +21,7 @@ from datacheck.errors import SourceError
 from datacheck.leaves import IntArray
 from datacheck.sources.base import REWRITE_FILE, TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.dtypes import arrow_type
-from datacheck.sources.error_translation import check_rows, translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import check_records, translate_inspect_errors, translate_read_errors
 from datacheck.sources.json_columns import (
     MAX_KEYS,
     JsonColumns,
@@ -230,7 +230,7 @@ class _Reader:
                 is_empty = False
                 yield batch
             self._row += block.num_rows
-            check_rows(self._unit.uri, self._row, self._unit.fingerprint.size)
+            check_records(self._unit.uri, self._row, self._unit.fingerprint.size, self._unit.options)
         if is_empty:
             yield Batch((), 0, self._unit.row_start)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from datacheck.sources.base import ReadOptions, fingerprint_of
-from datacheck.sources.error_translation import check_expansion
+from datacheck.sources.error_translation import HARMLESS_BYTES, check_expansion
 from datacheck.storage.registry import open_file
 
 #: Arrow's name of the compression that a suffix stands for.
@@ -54,6 +54,9 @@ class _Bounded(io.RawIOBase):
     def __init__(self, uri: str, stream: ByteStream, options: ReadOptions) -> None:
         self._uri, self._stream, self._options = uri, stream, options
         self._packed, self._expanded = fingerprint_of(uri).size, 0
+        # Records may be read with calls for a few bytes: each is compared with this alone.
+        most = max(HARMLESS_BYTES, self._packed * options.max_expansion_ratio)
+        self._limit = min(options.max_bytes_in_steps, most)
 
     def readable(self) -> bool:
         return True
@@ -61,7 +64,8 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         self._expanded += len(data)
-        check_expansion(self._uri, self._expanded, self._packed, 1, self._options)
+        if self._expanded > self._limit:
+            check_expansion(self._uri, self._expanded, self._packed, 1, self._options)
         return data
 
 

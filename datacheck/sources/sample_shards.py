@@ -34,6 +34,7 @@ from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import (
     check_bytes,
     check_expansion,
+    check_records,
     translate_inspect_errors,
     translate_read_errors,
 )
@@ -91,6 +92,7 @@ class _ShardSource:
             if not is_packed(unit.uri):
                 yield from _Samples(unit, shard, cast("BinaryIO", stream), unit.fingerprint.size).batches()
                 return
+            check_records(unit.uri, shard.num_samples, unit.fingerprint.size, unit.options)
             content = _Unpacked(unit.uri, stream, shard.num_bytes)
             yield from _Samples(unit, shard, content, shard.num_bytes).batches()
             content.check_end()

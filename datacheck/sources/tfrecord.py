@@ -27,6 +27,7 @@ from datacheck.sources.base import (
 from datacheck.sources.error_translation import (
     check_bytes,
     check_members,
+    check_records,
     translate_inspect_errors,
     translate_read_errors,
 )
@@ -229,6 +230,7 @@ def _batches(unit: WorkUnit, layout: Layout, records: Iterator[tuple[_Frame, str
                 yielded = True
                 del batch
                 pending = _Pending(unit, layout, pending.row + len(pending.frames))
+                check_records(unit.uri, pending.row, unit.fingerprint.size, unit.options)
     except SourceError as error:
         if not unit.options.keep_going:
             raise

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import datacheck
-from datacheck.sources import get_source
+from datacheck.sources import get_source, tfrecord
 from datacheck.sources.base import ReadOptions
 
 #: Prints the codes found and the peak of the process in MiB.
@@ -320,13 +320,20 @@ def test_what_would_decode_to_far_too_much_is_refused(
 
 def _avro_of_nulls(path: Path) -> None:
     fields = [{"name": "a", "type": ["null", "long"]}]
-    _write_avro(path, {"type": "record", "name": "r", "fields": fields}, 1 << 20, bytes(1 << 20), num_blocks=17)
+    _write_avro(path, {"type": "record", "name": "r", "fields": fields}, 1 << 16, bytes(1 << 16), num_blocks=2)
+
+
+def _tfrecords_of_nothing(path: Path) -> None:
+    pytest.importorskip("google.protobuf")
+    crc32c = pytest.importorskip("google_crc32c").value
+    path.write_bytes(gzip.compress(tfrecord.frame(b"", crc32c) * 80_000))
 
 
 @pytest.mark.parametrize(
     ("name", "write"),
     [
         ("x.avro", _avro_of_nulls),
+        ("x.tfrecord.gz", _tfrecords_of_nothing),
         ("x.jsonl.gz", lambda path: path.write_bytes(gzip.compress(b"{}\n" * 100_000))),
         ("x.json.gz", lambda path: path.write_bytes(gzip.compress(b"[" + b"{}," * 100_000 + b"{}]"))),
     ],
@@ -334,11 +341,13 @@ def _avro_of_nulls(path: Path) -> None:
 def test_rows_that_hardly_take_a_byte_of_the_file_are_bounded(
     name: str, write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datacheck.sources.error_translation.MAX_EMPTY_ROWS", 1 << 16)
+    monkeypatch.setattr("datacheck.sources.error_translation.HARMLESS_RECORDS", 1 << 16)
     write(tmp_path / name)
     (finding,) = datacheck.scan(tmp_path / name).findings
     assert finding.code == "DC904"
-    assert "it claims" in finding.message
+    assert "for each byte" in finding.message
+    trusted = datacheck.scan(tmp_path / name, options=ReadOptions(max_expansion_ratio=1 << 20))
+    assert trusted.num_rows > 1 << 16
 
 
 @pytest.mark.parametrize(
