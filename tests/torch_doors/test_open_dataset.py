@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +267,25 @@ def test_images_and_recordings_are_tensors_and_a_broken_one_is_a_bad_sample(tmp_
     safe = SafeDataset(dataset, max_bad_fraction=1.0)
     with pytest.warns(BadSampleWarning, match=r"c\.png"):
         assert safe[2]["image"].tolist() == pixels.tolist()
+
+
+def test_files_of_one_sample_that_cannot_be_read_are_bad_samples_among_others(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(SourceError, match=r"a\.png: the file is empty"):
+        open_dataset(tmp_path)  # no other file can be read
+    image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "c.png")
+    (tmp_path / "d.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(SourceError, match=r"d\.npy"):
+        open_dataset(tmp_path)  # it would have many samples
+    expected = {0: ("a.png", "DC907"), 1: ("b.png", "DC906"), 3: ("d.npy", "DC901")}
+    if find_spec("nibabel") is not None:
+        (tmp_path / "e.nii.gz").write_bytes(gzip.compress(bytes(400))[:-10])
+        expected[4] = ("e.nii.gz", "DC901")
+    dataset = pickle.loads(pickle.dumps(open_dataset(tmp_path, rows="file")))
+    report = SafeDataset(dataset, max_bad_fraction=1.0).check()
+    assert {one.index: (Path(one.origin.uri).name, *one.codes) for one in report.samples} == expected
 
 
 def test_lines_that_are_no_rows_are_named_and_shift_no_origin(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def open_dataset(
     Warnings name shards that are absent although an index or a name says that they exist (DC911), malformed lines, text
     among numbers, and files whose fields differ from the first file. They also name numeric fields with nulls.
     ``default_collate`` fails on nulls, and for a ``SafeDataset`` such samples are bad (DC104) unless its schema says
-    ``nullable``. Raises ``UsageError`` and ``SourceError``.
+    ``nullable``. A file that is one sample and cannot be read, such as an empty image or a Git LFS pointer among images, raises
+    when its sample is asked for, and is a bad sample for a ``SafeDataset``. Raises ``UsageError`` and ``SourceError``.
     """
     options = options or ReadOptions()
     columns = options.columns if columns is None else tuple(columns)
@@ -160,6 +161,8 @@ class FileDataset(Dataset[Any]):
         return number, index - self._starts[number]
 
     def _load(self, number: int) -> _LoadedPart:
+        if (unreadable := self.parts[number].error) is not None:
+            raise unreadable.with_traceback(None)
         loaded = self._loaded.get(number)
         if loaded is None:
             memory = self._memory.with_file(self.parts[number])

@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datacheck.errors import UsageError, nearest_name
-from datacheck.formats import format_of_name, is_one_array
+from datacheck.errors import SourceError, UsageError, nearest_name
+from datacheck.formats import format_of_name, get_format, is_one_array
 from datacheck.leaves import IntArray
 from datacheck.sources import get_source, source_for
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo, ReadOptions
 from datacheck.sources.detect import inspect_input
-from datacheck.sources.discover import Inputs
+from datacheck.sources.discover import InputFile, Inputs
+from datacheck.sources.optional import MissingLibraryError
 from datacheck.storage import open_file, read_bytes, storage_of
 from datacheck.text import join_limited, plain
 from datacheck.torch.loader.index_complement import IndexComplement
@@ -37,7 +38,8 @@ _MANIFEST_VERSION = 1
 class Part:
     """Files that are read together as one table, and which rows of which original file they hold.
 
-    Row ``k`` is row ``row_start + kept[k]`` of ``uri``, or ``row_start + k`` if ``kept`` is None.
+    Row ``k`` is row ``row_start + kept[k]`` of ``uri``, or ``row_start + k`` if ``kept`` is None. ``error`` says why a file
+    that is one sample cannot be read.
     """
 
     info: InputInfo
@@ -45,6 +47,7 @@ class Part:
     uri: str
     row_start: int = 0
     kept: IndexComplement | None = None
+    error: SourceError | None = None
 
     def origin(self, row: int) -> SampleOrigin:
         """The original file and row of a row; the caller sets the index."""
@@ -71,8 +74,27 @@ def _row_group(uri: str, row: int) -> int | None:
 
 
 def parts_of_files(inputs: Inputs) -> list[Part]:
-    """Files that no run published; raises ``UsageError`` and ``SourceError``."""
-    return [_whole_part(inspect_input(file), file.uri) for file in inputs.files]
+    """Files that no run published; raises ``UsageError`` and ``SourceError``.
+
+    A file that is one sample and cannot be read is a sample that raises, unless there are no others.
+    """
+    parts = list(map(_part_of_file, inputs.files))
+    errors = [part.error for part in parts if part.error is not None]
+    if errors and len(errors) == len(parts):
+        raise errors[0]
+    return parts
+
+
+def _part_of_file(file: InputFile) -> Part:
+    try:
+        return _whole_part(inspect_input(file), file.uri)
+    except MissingLibraryError:
+        raise
+    except SourceError as error:
+        record = get_format(file.format) if file.format else format_of_name(file.uri)
+        if record is None or not (record.is_sample or (record.is_arrays and file.options.rows == "file")):
+            raise
+        return Part(InputInfo(file.uri, record.name, 0, 1, ()), 1, file.uri, error=error)
 
 
 def parts_of_table(files: Mapping[str, str], options: ReadOptions) -> list[Part]:
