@@ -102,24 +102,51 @@ def _learning_rate(history: History, ratios: list[float]) -> Diagnosis | None:
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()"
     )
     shown = "" if rate is None else f" at a learning rate of {rate:.3g}"
-    climbed = _climb(_finite(history.losses))
+    climbed = _climb_of(history)
     growing = _growth(_finite(ratios))
-    destructive = max(_finite(ratios)[-5:], default=0.0)
-    if climbed is not None and (growing is None or growing > 1.5 or destructive > DESTRUCTIVE_UPDATE / 5):
+    if climbed is not None:
         lowest, last, num_steps = climbed
-        updates = "" if growing is None else f", while updates grew to {destructive:.3g} of the weights"
+        updates = "" if growing is None else f", while updates grew to {_largest(ratios):.3g} of the weights"
         return _divergence(
             "learning-rate-too-high",
             f"the loss climbed from {lowest:.4g} to {last:.4g} over {num_steps} steps{updates}{shown}",
             remedy,
         )
-    if destructive > DESTRUCTIVE_UPDATE:
+    back = _destructive(ratios)
+    if back is not None:
         return _divergence(
             "learning-rate-too-high",
-            f"an update changed the weights by {destructive:.3g} times their own norm{shown}",
+            f"an update changed the weights by {ratios[-back]:.3g} times their own norm{shown}",
             remedy,
         )
     return None
+
+
+def blamed_update(history: History, verdict: Diagnosis) -> int | None:
+    """How many updates ago the one was made that alone speaks for a verdict, 1 for the last; None if several steps do."""
+    if verdict.cause == "optimizer-epsilon":
+        return 1
+    if verdict.cause != "learning-rate-too-high" or _climb_of(history) is not None:
+        return None
+    return _destructive(_known(history.update_ratios))
+
+
+def _destructive(ratios: list[float]) -> int | None:
+    """How many updates ago the last destructive one was made, among the last five."""
+    recent = enumerate(reversed(ratios[-5:]), 1)
+    return next((back for back, ratio in recent if math.isfinite(ratio) and ratio > DESTRUCTIVE_UPDATE), None)
+
+
+def _largest(ratios: list[float]) -> float:
+    return max(_finite(ratios)[-5:], default=0.0)
+
+
+def _climb_of(history: History) -> tuple[float, float, int] | None:
+    """The climb of the loss, unless updates were small and no larger than before."""
+    climbed, ratios = _climb(_finite(history.losses)), _known(history.update_ratios)
+    growing = _growth(_finite(ratios))
+    is_driven = growing is None or growing > 1.5 or _largest(ratios) > DESTRUCTIVE_UPDATE / 5
+    return climbed if is_driven else None
 
 
 def _climb(losses: list[float]) -> tuple[float, float, int] | None:

@@ -16,11 +16,21 @@ from datacheck.findings import Severity
 from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
-from datacheck.torch.diagnosis.dynamics import History, classify_dynamics
+from datacheck.torch.diagnosis.dynamics import History, blamed_update, classify_dynamics
 from datacheck.torch.guard.accumulation import explain_sum
 from datacheck.torch.guard.call_stack import frames_above, frames_of_error
 from datacheck.torch.guard.distributed import CollectiveInReplayError, is_sharded, without_collectives
-from datacheck.torch.guard.grad_scaler import INITIAL_SCALE, LossScaler
+from datacheck.torch.guard.divergence import (
+    DIVERGENCE,
+    SHARED_WITH_DIVERGENCE,
+    explain_with_history,
+    with_history,
+    with_scaler,
+    with_update,
+    without_samples,
+)
+from datacheck.torch.guard.grad_scaler import INITIAL_SCALE
+from datacheck.torch.guard.last_update import undo_last_update
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_explainer import LoopExplainer, rests_on_overwritten
 from datacheck.torch.guard.loop_replay import Autocast, LoopCall
@@ -38,12 +48,7 @@ from datacheck.torch.guard.unreplayed import (
 )
 from datacheck.torch.guard.unsharded import unsharded_copy
 from datacheck.torch.guard.update_fault import explain_update
-
-#: Causes that are an effect of diverged weights as often as a fault of the operation: the history decides.
-SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflow", "parameter-not-finite", "unknown"})
-
-#: Causes that lie in earlier steps, and in no sample of this one.
-DIVERGENCE = frozenset({"exploding-gradient", "learning-rate-too-high", "optimizer-epsilon"})
+from datacheck.torch.guard.update_monitor import UpdateSample
 
 
 class Explainer:
@@ -64,11 +69,15 @@ class Explainer:
         #: What ended the last replay early.
         self._problem = ""
 
-    def explain(self, trip: Trip, history: History) -> Diagnosis:
-        """The diagnosis of a trip; where ranks train together, the diagnosis of the first rank that has one."""
+    def explain(self, trip: Trip, history: History, sample: UpdateSample | None = None) -> Diagnosis:
+        """The diagnosis of a trip; where ranks train together, the diagnosis of the first rank that has one.
+
+        ``sample`` is the one by which the updates in the history were measured.
+        """
         verdict = classify_dynamics(history)
+        back = None if verdict is None else blamed_update(history, verdict)
         if trip.is_spike:
-            return explain_spike(trip, verdict)
+            return explain_with_history(partial(explain_spike, trip), verdict, back)
         training, state = self._training, self._state
         found: Diagnosis | None
         is_exact = False
@@ -78,12 +87,30 @@ class Explainer:
             else:
                 found, is_exact = self._replay(trip)
                 if found is not None:
-                    found = _without_samples(_with_history(found, verdict)).at_step(trip.step)
+                    if verdict is not None and back is not None and found.cause in SHARED_WITH_DIVERGENCE:
+                        is_finite = self._is_finite_before(trip, history, sample) if back == 1 else None
+                        found = with_update(found, verdict, is_finite)
+                    else:
+                        found = with_history(found, verdict)
+                    found = without_samples(found).at_step(trip.step)
             if found is not None and found.cause in DIVERGENCE:
-                found = _with_scaler(found, training.scaler)
+                found = with_scaler(found, training.scaler)
             if training.rank_group is not None:
                 found = self._share(found)
-            return found or self._explain_finite_replay(trip, verdict, is_exact=is_exact)
+            if found is not None:
+                return found
+            return explain_with_history(partial(self._explain_finite_replay, trip, is_exact=is_exact), verdict, back)
+
+    def _is_finite_before(self, trip: Trip, history: History, sample: UpdateSample | None) -> bool | None:
+        """Whether the step is finite with the weights from before the last update; None if that is unknown."""
+        state = self._state
+        if self._whole_model() is None:
+            return None
+        kept = state.bad_part, self._problem
+        with undo_last_update(self._training, history, sample) as is_undone:
+            found, is_exact = self._replay(trip) if is_undone else (None, False)
+        state.bad_part, self._problem = kept
+        return False if found is not None else True if is_exact else None
 
     def explain_replay(self, trip: Trip) -> Diagnosis | None:
         """The diagnosis from the replay alone; None if the replay is finite."""
@@ -352,41 +379,3 @@ def _with_micro_batch(found: Diagnosis, position: int, num_parts: int) -> Diagno
     if num_parts == 1:
         return found
     return replace(found, explanation=f"in micro-batch {position + 1} of {num_parts}: {found.explanation}")
-
-
-def _with_history(found: Diagnosis, verdict: Diagnosis | None) -> Diagnosis:
-    if verdict is None or (verdict.cause == "exploding-gradient" and found.phase not in ("backward", "optimizer")):
-        # A non-finite loss makes the gradient norm non-finite: that is its effect, not a second fault.
-        return found
-    if found.cause not in SHARED_WITH_DIVERGENCE:
-        return replace(found, explanation=f"{found.explanation}\nBefore that, {verdict.explanation}")
-    return replace(
-        found,
-        code="DC408",
-        cause=verdict.cause,
-        explanation=f"{verdict.explanation}. Then: {found.explanation}",
-        remedy=verdict.remedy,
-    )
-
-
-def _without_samples(found: Diagnosis) -> Diagnosis:
-    """Diverged weights are no sample's fault, whichever sample overflowed first."""
-    if found.cause not in DIVERGENCE:
-        return found
-    return replace(found, field=None, samples=(), origins=())
-
-
-def _with_scaler(found: Diagnosis, scaler: LossScaler) -> Diagnosis:
-    """Divergence of updates that a GradScaler should have made."""
-    scale = scaler.current_scale() if scaler.num_plain_updates else 1.0
-    if scale <= 1:
-        return found
-    times = f"{scaler.num_plain_updates:,} time{'s' if scaler.num_plain_updates > 1 else ''}"
-    said = (
-        f"optimizer.step() was called {times} without scaler.step(optimizer): unless they are unscaled, gradients are"
-        f" {scale:,.0f} times too large"
-    )
-    fix = "scaler.step(optimizer)  # instead of optimizer.step()\nscaler.update()"
-    return replace(
-        found, explanation=f"{said}. {found.explanation}", remedy=fix, remedy_verified=False, remedy_check=""
-    )

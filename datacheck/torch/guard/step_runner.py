@@ -377,7 +377,7 @@ class StepRunner:
 
     def _diagnose(self, trip: Trip, diagnosis: Diagnosis | None) -> Diagnosis:
         state = self.state
-        found = diagnosis or self.explainer.explain(trip, self.monitor.history.view())
+        found = diagnosis or self.explainer.explain(trip, self.monitor.history.view(), self.monitor.updates.sample)
         if state.stale_gradients is not None and found.cause in ("not-reproducible", "unknown"):
             found = explain_stale_gradients(*state.stale_gradients, trip.step)
         state.diagnosis = found

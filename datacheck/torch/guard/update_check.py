@@ -28,7 +28,8 @@ class UpdateCheck:
         self._history = history
         self._num_updates = 0
         self._sampled: Sequence[NamedParameter] = ()
-        self._sample: UpdateSample | None = None
+        #: The sample by which updates are measured.
+        self.sample: UpdateSample | None = None
         #: Whether the next check reads what an update left behind even in host memory.
         self.reads_late = False
         #: What the next check has yet to read.
@@ -42,16 +43,16 @@ class UpdateCheck:
         """Sample the weights before the first update; later samples are those after the update before."""
         parameters = self._training.parameters
         if self._sampled is not parameters:
-            if self._sample is not None:
-                self._sample.measure()
-            self._sampled, self._sample = parameters, UpdateSample(parameters)
-            self._history.measure = self._sample.measure
+            if self.sample is not None:
+                self.sample.measure()
+            self._sampled, self.sample = parameters, UpdateSample(parameters)
+            self._history.measure = self.sample.measure
 
     def after_update(self, *, check: bool = True) -> Trip | None:
         """Check what an update left behind, unless that would have to wait for a device or ranks: then the next check does."""
         training = self._training
         update = Update(training.step, None, training.learning_rate)
-        ratio = self._sample.add(update) if self._sample else None
+        ratio = self.sample.add(update) if self.sample else None
         if ratio is not None:
             self.unread.ratio = (update, ratio)
         else:

@@ -141,6 +141,7 @@ class UpdateSample:
         floats = [p.tensor for p in parameters if p.tensor.dtype.is_floating_point and p.tensor.requires_grad]
         dense = [t for t in floats if t.device.type != "meta" and t.numel() and _flat(t) is not None]
         self._chosen = sorted(dense, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
+        self._is_complete = sum(t.numel() for t in floats) == sum(min(t.numel(), SAMPLED_VALUES) for t in self._chosen)
         self._pointers: list[int] = []
         self._views: list[Any] = []
         self._before: list[Tensor] = []
@@ -197,6 +198,16 @@ class UpdateSample:
         self.measure()
         return update.ratio if on_device is None else on_device
 
+    def weights_before(self) -> list[tuple[Tensor, Tensor]] | None:
+        """The weights as vectors with their values from before the last update; None where the sample has not all of them."""
+        self.measure()
+        row = None if self._samples is None else self._samples.before_last
+        if row is None or not self._is_complete:
+            return None
+        flats = [_flat(tensor.data) for tensor in self._chosen]
+        pieces = torch.split(torch.from_numpy(row), [tensor.numel() for tensor in self._chosen])
+        return [(flat, piece) for flat, piece in zip(flats, pieces, strict=True) if flat is not None]
+
     def _measure_with_torch(self) -> Tensor | None:
         if self._has_other_memory():
             self._prepare()
@@ -214,7 +225,7 @@ class UpdateSample:
 class _Samples:
     """Samples of the weights, each a row, written piece by piece; the first is from before the updates of the others."""
 
-    __slots__ = ("_number", "_pieces", "_rows")
+    __slots__ = ("_number", "_pieces", "_rows", "before_last")
 
     def __init__(self, views: Sequence[Any]) -> None:
         size = sum(view.size for view in views)
@@ -225,6 +236,8 @@ class _Samples:
             for row in self._rows
         ]
         self._number = 0
+        #: The weights before the last update that was measured.
+        self.before_last: Any = None
         self.take(views)
 
     @property
@@ -259,6 +272,7 @@ class _Samples:
             else move
             for number, (move, weight) in enumerate(zip(moves, weights, strict=True))
         ]
+        self.before_last = rows[-2].copy()
         self._rows[0] = rows[-1]
         self._number = 1
         return ratios
