@@ -94,6 +94,11 @@ def decoder_of(format_: str) -> Callable[[Any], np.ndarray[Any, Any]] | None:
     return None
 
 
+def media_in(column: Column) -> str | None:
+    """``image`` or ``audio`` where a column holds the bytes of such files, alone or beside their paths; None for any other."""
+    return _kind_of(column) if _may_hold_bytes(column) else None
+
+
 def _examiner(kind: str) -> Callable[[Any], Examined] | None:
     try:
         if kind == "image":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import pickle
+import tarfile
 import traceback
 from importlib.util import find_spec
 from pathlib import Path
@@ -286,6 +288,29 @@ def test_files_of_one_sample_that_cannot_be_read_are_bad_samples_among_others(tm
     dataset = pickle.loads(pickle.dumps(open_dataset(tmp_path, rows="file")))
     report = SafeDataset(dataset, max_bad_fraction=1.0).check()
     assert {one.index: (Path(one.origin.uri).name, *one.codes) for one in report.samples} == expected
+
+
+@pytest.mark.parametrize("suffix", ["tar", "parquet"])
+def test_images_in_shards_and_columns_are_tensors_and_a_broken_one_is_a_bad_sample(suffix: str, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 6, 3), dtype=np.uint8)
+    image.fromarray(pixels).save(file := io.BytesIO(), "PNG")
+    contents = [file.getvalue(), file.getvalue()[:60], b"<html>", file.getvalue()]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "tar":
+        with tarfile.open(path, "w") as archive:
+            for number, content in enumerate(contents):
+                member = tarfile.TarInfo(f"{number}.png")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    else:
+        values = [{"bytes": content, "path": None} for content in contents]
+        pq.write_table(pa.table({"png": values}), path, row_group_size=2)
+    dataset = open_dataset(path)
+    assert dataset[0]["png"].tolist() == dataset[3]["png"].tolist() == pixels.tolist()
+    report = SafeDataset(dataset, max_bad_fraction=1.0).check()
+    assert report.bad_indices == (1, 2)
+    assert "'png' cannot be decoded" in report.samples[0].message
 
 
 def test_lines_that_are_no_rows_are_named_and_shift_no_origin(tmp_path: Path) -> None:

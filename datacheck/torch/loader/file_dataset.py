@@ -30,7 +30,7 @@ from datacheck.sources import get_source
 from datacheck.sources.base import ReadOptions, RowsAre
 from datacheck.sources.discover import discover
 from datacheck.sources.indexes import check_indexes
-from datacheck.sources.media import decoder_of
+from datacheck.sources.media import decoder_of, media_in, problem_of
 from datacheck.text import ordinal_list, plain
 from datacheck.torch.loader.errors import warn_at_caller
 from datacheck.torch.loader.provenance import SampleOrigin
@@ -74,7 +74,8 @@ def open_dataset(
             memory and take more than 64 times their size there, and more than ``max_expanded_bytes`` (by default 192 MiB), are
             refused (DC904).
 
-    Images are tensors of their pixels, ``(height, width, channels)``, and recordings of their samples, ``(frames, channels)``.
+    Images are tensors of their pixels, ``(height, width, channels)``, and recordings of their samples, ``(frames, channels)``;
+    also those that are bytes in a column of a table or members of a tar shard.
 
     Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped.
     Warnings name shards that are absent although an index or a name says that they exist (DC911), malformed lines, text
@@ -252,12 +253,34 @@ class _LoadedPart:
             self._readers = [
                 {name: partial(_decoded, read, decode) for name, read in some.items()} for some in self._readers
             ]
+        else:
+            self._decode_media(batches, part.info.uri)
         self.dtypes = {column.name: _dtype_of(column, part) for column in batches[0].columns} if batches else {}
         self.findings = [finding for batch in batches for finding in reading_findings(batch, part.info.uri, Schema())]
         self.numbers: set[str] = set()
         self.nulls: dict[str, list[int]] = {}
         for batch, readers in zip(batches, self._readers, strict=True):
             self._find_nulls(batch, readers)
+
+    def _decode_media(self, batches: Sequence[Batch], uri: str) -> None:
+        """Let the bytes of images and recordings be read as tensors, in all batches of a column where they are in one."""
+        for name in {name: None for some in self._readers for name in some}:
+            columns = (column for batch in batches for column in batch.columns if column.name == name)
+            if (kind := next(filter(None, map(media_in, columns)), None)) is None:
+                continue
+            try:
+                decode = decoder_of(kind)
+            except ImportError:
+                library = {"image": "Pillow", "audio": "soundfile"}[kind]
+                warn_at_caller(
+                    f"DC008 '{plain(name or '')}' stays bytes, and whether they can be decoded is not checked"
+                    f" ({plain(uri)}): {library} is not installed"
+                )
+                continue
+            assert decode is not None
+            for some in self._readers:
+                if name in some:
+                    some[name] = partial(_decoded_bytes, some[name], decode, (uri, name or ""))
 
     def _find_nulls(self, batch: Batch, names: Container[str | None]) -> None:
         """Note the columns of numbers, and the rows with nulls in them."""
@@ -359,6 +382,19 @@ def _dense(column: Column, kind: pa.DataType) -> Array | None:
 
 def _decoded(read: _Reader, decode: Callable[[Any], Array], row: int) -> torch.Tensor:
     return _tensor(decode(read(row)))
+
+
+def _decoded_bytes(read: _Reader, decode: Callable[[Any], Array], place: tuple[str, str], row: int) -> Any:
+    """A value of a column of images or recordings; ``place`` is its file and its name."""
+    value = read(row)
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if content is None:
+        return value
+    uri, name = place
+    try:
+        return _tensor(decode(content))
+    except Exception as error:  # libraries raise anything on damaged bytes
+        raise SourceError("DC901", uri, f"'{name}' cannot be decoded: {problem_of(error)}") from error
 
 
 def _list_value(scalar: Any) -> Any:
