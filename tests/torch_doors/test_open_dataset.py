@@ -290,6 +290,13 @@ def test_files_of_one_sample_that_cannot_be_read_are_bad_samples_among_others(tm
     assert {one.index: (Path(one.origin.uri).name, *one.codes) for one in report.samples} == expected
 
 
+def test_nested_nulls_are_named_by_their_path_and_counted_by_row(tmp_path: Path) -> None:
+    scores = [[1.5], [None, None], [2.5]]
+    pq.write_table(pa.table({"meta": [{"scores": one} for one in scores]}), tmp_path / "a.parquet")
+    with pytest.warns(BadSampleWarning, match=r"DC104 'meta\.scores\[\]' is null in 1 of 3 rows .*row 1\)"):
+        open_dataset(tmp_path / "a.parquet")[0]
+
+
 @pytest.mark.parametrize("suffix", ["tar", "parquet"])
 def test_images_in_shards_and_columns_are_tensors_and_a_broken_one_is_a_bad_sample(suffix: str, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")

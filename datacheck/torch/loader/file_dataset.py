@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Subset
 from datacheck.batch import Batch, Column
 from datacheck.checks.missing import is_of_numbers
 from datacheck.checks.reading import reading_findings
+from datacheck.distinct import distinct
 from datacheck.errors import SourceError, UsageError
 from datacheck.findings import MAX_EXAMPLES, Finding, Severity, merge_findings
 from datacheck.formats import get_format
@@ -292,8 +293,8 @@ class _LoadedPart:
                     continue
                 self.numbers.add(column.name)
                 if leaf.validity is not None:
-                    rows = batch.file_rows(leaf.rows(np.flatnonzero(~leaf.validity)))
-                    self.nulls.setdefault(column.name, []).extend(rows.tolist())
+                    rows = batch.file_rows(distinct(leaf.rows(np.flatnonzero(~leaf.validity))))
+                    self.nulls.setdefault(leaf.path or column.name, []).extend(rows.tolist())
 
     def sample(self, row: int) -> Any:
         number = bisect.bisect_right(self._starts, row) - 1
