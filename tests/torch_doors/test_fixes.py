@@ -189,6 +189,18 @@ DOUBTFUL: dict[str, tuple[str, str, dict[str, Any]]] = {
         "y = a / b",
         {"a": leaf(1.0), "b": leaf(0.0)},
     ),
+    # The square has no slope at the 0 that stands for it.
+    "a square of a quotient that is left out": (
+        "1 of the 1 repaired values get no gradient",
+        "y = a / b\ny = y * y + a",
+        {"a": leaf(1.0, 2.0), "b": leaf(0.0, 1.0)},
+    ),
+    # The values of which it is computed get a gradient elsewhere.
+    "a quotient of what is used again": (
+        "1 of the 1 repaired values get no gradient",
+        "s = torch.exp(x)\ny = 1.0 / s + s",
+        {"x": leaf(-200.0, 1.0)},
+    ),
     "a logarithm of a negative number": ("repaired values get no gradient", "y = torch.log(x)", {"x": leaf(-3.0, 1.0)}),
     "an exponential as large as it gets": ("the loss is 3.4e+38", "y = x.exp()", {"x": leaf(200.0, 1.0)}),
     "a gradient beyond use": ("the gradient norm is 5e+08", "y = x.rsqrt()", {"x": leaf(0.0, 4.0)}),

@@ -156,6 +156,9 @@ class _Search:
             num_dead = 0
         elif not trial.has_gradient:
             num_dead = num_repaired = num_repaired or self._count_repaired_gradients(trial)
+        elif trial.num_idle and not num_dead:
+            shifted = run_trial(self._context, (), [one.patch for one in chosen], shift_repaired=True)
+            num_dead, num_repaired = shifted.num_dead, shifted.num_repaired
         if num_dead:
             dead = f"{count(num_dead)} of the {count(num_repaired)} repaired values get no gradient"
             return f"the step is finite with it, but {dead}"

@@ -70,7 +70,7 @@ class Trial:
     """What a run with patches showed. ``expressions`` are those found at the sites that were asked for.
 
     ``changed`` says how a replacement changed what was finite; ``num_repaired`` counts the values that were non-finite and
-    now receive a gradient, ``num_dead`` the ones that pass none on.
+    now receive a gradient, ``num_dead`` the ones that pass none on, ``num_idle`` the ones that receive none.
     """
 
     loss: float = math.nan
@@ -79,6 +79,7 @@ class Trial:
     changed: str = ""
     num_repaired: int = 0
     num_dead: int = 0
+    num_idle: int = 0
     gradients: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     expressions: list[Expression] = field(default_factory=list)
 
@@ -97,9 +98,14 @@ class Trial:
         return math.hypot(*(float(gradient.detach().double().norm()) for _, gradient in self.gradients.values()))
 
 
-def run_trial(context: Context, sites: Sequence[Site], patches: Sequence[Patch] = ()) -> Trial:
-    """Replay the step with the patches, forward and backward; an error of the program is part of the result."""
-    watch = _Watch(sites, patches)
+def run_trial(
+    context: Context, sites: Sequence[Site], patches: Sequence[Patch] = (), *, shift_repaired: bool = False
+) -> Trial:
+    """Replay the step with the patches, forward and backward; an error of the program is part of the result.
+
+    With ``shift_repaired``, 1 is added to what was non-finite: the square of a 0 gives it no gradient, but that of a 1 does.
+    """
+    watch = _Watch(sites, patches, shift_repaired=shift_repaired)
     trial = watch.trial
     context.restorer.restore()
     hook = nn.modules.module.register_module_forward_hook(watch.after_module)
@@ -131,18 +137,19 @@ class _Raised:
 
 @dataclass(frozen=True, slots=True)
 class _Repair:
-    """A replaced result, the tensors that it was computed from, and where the original was non-finite."""
+    """A replaced result, where the original was non-finite, and where it passes no gradient on there."""
 
     result: Tensor
-    operands: list[Tensor]
     bad: Tensor
+    blocked: Tensor
 
 
 class _Watch(TorchFunctionMode):
     """Sees every call of torch that the program makes, and replaces the results of some."""
 
-    def __init__(self, sites: Sequence[Site], patches: Sequence[Patch]) -> None:
+    def __init__(self, sites: Sequence[Site], patches: Sequence[Patch], *, shift_repaired: bool) -> None:
         super().__init__()
+        self._shift_repaired = shift_repaired
         self.trial = Trial()
         self._sites = sites
         self._patches = {id(patch.expression.node): patch for patch in patches}
@@ -187,16 +194,11 @@ class _Watch(TorchFunctionMode):
             received = repair.result.grad
             if repair.result.requires_grad:
                 needed = torch.zeros_like(repair.bad) if received is None else repair.bad & (received != 0)
+                self.trial.num_idle += int((repair.bad & ~needed).sum())
             else:
                 needed = repair.bad
             self.trial.num_repaired += int(needed.sum())
-            for operand in repair.operands:
-                gradient = operand.grad
-                if gradient is not None and gradient.layout is torch.strided and gradient.shape == needed.shape:
-                    needed = needed & (gradient == 0)
-                elif gradient is not None and count_nonzero(gradient):
-                    needed = torch.zeros_like(needed)
-            self.trial.num_dead += int(needed.sum())
+            self.trial.num_dead += int((needed & repair.blocked).sum())
 
     def _node_of(self, frame: FrameType) -> ast.AST | None:
         """The node that a frame is running, where its file is one of those that matter."""
@@ -227,6 +229,8 @@ class _Watch(TorchFunctionMode):
         self._values.update(_operand_values(node, _names(frame), args))
         new, given = self._evaluate(patch, frame)
         self._compare(result, new, patch, given)
+        if self._shift_repaired and isinstance(new, Tensor) and isinstance(result, Tensor):
+            new = new + nonfinite_mask(result.detach()).to(new.dtype)
         self._values[id(node)] = new
         return new
 
@@ -254,12 +258,26 @@ class _Watch(TorchFunctionMode):
                 continue
             self.trial.changed = self.trial.changed or _difference(was, now, patch)
             if is_comparable(was) and not is_finite(was):
-                for tensor in (*trained, now):
-                    if tensor.requires_grad and not tensor.is_leaf:
-                        tensor.retain_grad()
-                bad = was.detach().isnan() if patch.spares_nan else torch.zeros_like(was, dtype=torch.bool)
+                spared = was.detach().isnan() if patch.spares_nan else torch.zeros_like(was, dtype=torch.bool)
                 if trained:
-                    self._repairs.append(_Repair(now, trained, nonfinite_mask(was.detach()) & ~bad))
+                    bad = nonfinite_mask(was.detach()) & ~spared
+                    self._repairs.append(_Repair(now, bad, _blocked(now, trained, bad)))
+                    if now.requires_grad and not now.is_leaf:
+                        now.retain_grad()
+
+
+def _blocked(result: Tensor, operands: Sequence[Tensor], chosen: Tensor) -> Tensor:
+    """Which of the chosen values of a result pass no gradient on to the tensors that it was computed from."""
+    if not result.requires_grad or not bool(chosen.any()):
+        return chosen
+    gradients = torch.autograd.grad(result, operands, chosen.to(result.dtype), retain_graph=True, allow_unused=True)
+    blocked = chosen
+    for gradient in gradients:
+        if gradient is not None and gradient.layout is torch.strided and gradient.shape == chosen.shape:
+            blocked = blocked & (gradient == 0)
+        elif gradient is not None and count_nonzero(gradient):
+            return torch.zeros_like(chosen)
+    return blocked
 
 
 def count_nonzero(tensor: Tensor) -> int:
