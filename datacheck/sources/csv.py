@@ -34,6 +34,10 @@ from datacheck.text import quantity
 
 #: Bytes that are parsed at a time; no line may be much longer.
 BLOCK_BYTES = 4 << 20
+#: Columns that are parsed together: for each, Arrow keeps a table of the words for null, of 10 kB.
+_MAX_PARSED_COLUMNS = 8192
+#: Tables of more columns than this are parsed in larger blocks.
+_WIDE_COLUMNS = 16_384
 #: Bytes in which the header must end.
 MAX_HEADER_BYTES = 1 << 20
 #: Characters of a malformed line that are kept.
@@ -223,7 +227,9 @@ def _read_cells(table: _Table) -> Iterator[_Cells]:
     """The file's rows as text, without the header."""
     row = 0
     with _open_stream(table.uri, table.options) as stream:
-        blocks = read_blocks(stream, table.header.dialect, skip_lines=table.header.num_lines, block_bytes=BLOCK_BYTES)
+        # Each column of a block costs the same, however few rows it has.
+        block_bytes = BLOCK_BYTES * min(max(len(table.header.labels) // _WIDE_COLUMNS, 1), 8)
+        blocks = read_blocks(stream, table.header.dialect, skip_lines=table.header.num_lines, block_bytes=block_bytes)
         for block in blocks:
             cells = _parse(table, block, row)
             num_rows = cells.num_rows + len(cells.malformed)
@@ -269,19 +275,28 @@ def _shown(text: bytes) -> str:
 
 def _parse_records(table: _Table, data: bytes, skipped: list[Any]) -> tuple[list[pa.Array], int]:
     """The wanted columns of whole records as text; records with another number of cells are added to ``skipped``."""
+    wanted, labels = table.wanted, table.header.labels
+    if not data or (table.skips_empty_lines and not data.strip(b"\r\n")):
+        return [pa.nulls(0, pa.string())] * len(wanted), 0
+    chosen = [labels[index] for index in wanted] or labels[:1]
+    columns: list[pa.Array] = []
+    for start in range(0, len(chosen), _MAX_PARSED_COLUMNS):
+        skipped.clear()
+        parsed = _parse_columns(table, data, chosen[start : start + _MAX_PARSED_COLUMNS], skipped)
+        columns += map(_whole, parsed.columns)
+    return columns[: len(wanted)], parsed.num_rows
 
+
+def _parse_columns(table: _Table, data: bytes, chosen: list[str], skipped: list[Any]) -> pa.Table:
     def skip(line: Any) -> str:
         skipped.append(line)
         return "skip"
 
-    wanted, dialect = table.wanted, table.header.dialect
-    if not data or (table.skips_empty_lines and not data.strip(b"\r\n")):
-        return [pa.nulls(0, pa.string())] * len(wanted), 0
-    labels = table.header.labels
-    parsed = pa_csv.read_csv(
+    dialect = table.header.dialect
+    return pa_csv.read_csv(
         pa.BufferReader(data),
         # Only one thread numbers the lines.
-        read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=labels),
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=table.header.labels),
         parse_options=pa_csv.ParseOptions(
             delimiter=dialect.column_delimiter.decode(),
             quote_char=dialect.quote.decode() or False,
@@ -290,15 +305,13 @@ def _parse_records(table: _Table, data: bytes, skipped: list[Any]) -> tuple[list
             ignore_empty_lines=table.skips_empty_lines,
         ),
         convert_options=pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(labels, pa.string()),
-            include_columns=[labels[index] for index in wanted] or labels[:1],
+            column_types=dict.fromkeys(chosen, pa.string()),
+            include_columns=chosen,
             null_values=list(table.options.csv_null_values),
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),
     )
-    columns = [_whole(parsed.column(index)) for index in range(len(wanted))]
-    return columns, parsed.num_rows
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

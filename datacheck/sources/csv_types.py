@@ -108,7 +108,7 @@ class ColumnTypes:
             wider
             for wider in _wider_than(kind)
             if (not self._notation.is_plain or may_convert(first, wider))
-            and convert(head, wider, self._notation) is not None
+            and (len(head) == len(column) or convert(head, wider, self._notation) is not None)
             and convert(column, wider, self._notation) is not None
         )
 

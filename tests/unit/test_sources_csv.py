@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pytest
 from source_files import inspect, read_batches, shrink_units
 
@@ -449,3 +450,21 @@ def test_a_file_with_another_delimiter_says_so(path: Path, text: str, seen: str)
         read(path, text)
     assert caught.value.code == "DC901"
     assert "csv_delimiter" in caught.value.remedy
+
+
+def test_the_columns_of_a_wide_table_are_parsed_some_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datacheck.sources.csv._MAX_PARSED_COLUMNS", 2)
+    parsed: list[int] = []
+    read_csv = pa_csv.read_csv
+
+    def spy(*args: Any, convert_options: Any, **options: Any) -> pa.Table:
+        parsed.append(len(convert_options.include_columns))
+        return read_csv(*args, convert_options=convert_options, **options)
+
+    monkeypatch.setattr("datacheck.sources.csv.pa_csv.read_csv", spy)
+    (batch,) = read(path, 'a,b,c,d,e\n1,2.5,x,NA,5\n1,2\n3,4,"NA",true,7\n')
+    assert [column.data.to_pylist() for column in batch.columns] == [
+        [1, 3], [2.5, 4.0], ["x", "NA"], [None, True], [5, 7],
+    ]  # fmt: skip
+    assert [(line.row, line.problem) for line in batch.malformed] == [(1, "2 cells instead of 5")]
+    assert set(parsed) == {1, 2}
