@@ -106,8 +106,10 @@ def _print_lines(rows: Iterable[BadRow]) -> int:
 
 def _print_text(rows: Sequence[BadRow], limit: int, unchecked: Sequence[Finding], wanted: Sequence[str]) -> int:
     """Print rows as a table; how many there were."""
+    from datacheck.codes import WRONG_LABEL
+
     with flushed_stdout():
-        if unchecked and not rows:
+        if not rows and any(one.code != WRONG_LABEL for one in unchecked):
             print("no bad rows in what could be checked")
         else:
             print_rows(rows, wanted)
@@ -117,11 +119,17 @@ def _print_text(rows: Sequence[BadRow], limit: int, unchecked: Sequence[Finding]
 
 
 def _print_unchecked(unchecked: Sequence[Finding]) -> None:
+    from datacheck.codes import WRONG_LABEL
     from datacheck.reports.text import errors_text
 
-    if unchecked:
-        print("datacheck: what could not be read or checked may have bad rows too:", file=sys.stderr)
-        print(errors_text(unchecked, _MAX_UNCHECKED), file=sys.stderr)
+    labels = [one for one in unchecked if one.code == WRONG_LABEL]
+    others = [one for one in unchecked if one.code != WRONG_LABEL]
+    for text, some in (
+        ("label files have errors, which are in no row:", labels),
+        ("what could not be read or checked may have bad rows too:", others),
+    ):
+        if some:
+            print(f"datacheck: {text}\n{errors_text(some, _MAX_UNCHECKED)}", file=sys.stderr)
 
 
 def find_configured_rows(

@@ -49,6 +49,8 @@ DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"
 MISSING_FIELD = "DC001"
 #: The code of what could not be checked.
 UNCHECKABLE = "DC005"
+#: The code of a label file with errors, which are in no row.
+WRONG_LABEL = "DC607"
 #: The code of a value that is there, and cannot be decoded.
 UNDECODABLE = "DC601"
 #: A key that a record lacks, of a field that must have a value, and of one that the schema does not mention.

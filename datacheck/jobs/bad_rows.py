@@ -18,7 +18,7 @@ from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.reading import error_finding, to_findings
 from datacheck.checks.rules import format_value
-from datacheck.codes import CODES, MALFORMED_ROW, OWN_CODE, codes_with_prefix, is_unread, nearest_code
+from datacheck.codes import CODES, MALFORMED_ROW, OWN_CODE, WRONG_LABEL, codes_with_prefix, is_unread, nearest_code
 from datacheck.distinct import distinct
 from datacheck.errors import SourceError, UsageError
 from datacheck.findings import Finding
@@ -29,9 +29,10 @@ from datacheck.jobs.scan import inspect_file, lost_inspection
 from datacheck.jobs.units.scan import UnitScan, lost_error
 from datacheck.leaves import IntArray
 from datacheck.schema.loading import SchemaLike
-from datacheck.sources import expand_inputs, get_source
+from datacheck.sources import get_source
+from datacheck.sources.annotations import with_labels
 from datacheck.sources.base import ReadOptions, WorkUnit
-from datacheck.sources.discover import InputFile
+from datacheck.sources.discover import InputFile, discover
 from datacheck.sources.error_translation import translate_bugs
 from datacheck.storage.documents import load_schema
 from datacheck.text import plain
@@ -78,7 +79,8 @@ def find_bad_rows(
         codes: only rows that break one of these; a prefix such as ``DC1`` stands for its codes about rows.
         fields: only violations in these fields, or of the rules of these names.
         options: how to read files.
-        unchecked: gets the findings about what could not be read or checked, so that its rows may be bad too.
+        unchecked: gets the findings about what could not be read or checked, so that its rows may be bad too, and, unless
+            ``codes`` or ``fields`` are given, those on the label files of images, whose errors are in no row.
 
     Raises:
         UsageError: a code is unknown, or is not about single rows; a path matches nothing.
@@ -86,7 +88,11 @@ def find_bad_rows(
         SchemaError: the schema is wrong.
     """
     codes = [one for code in codes for one in _selected(code)]
-    for file in expand_inputs(paths, options):
+    inputs = discover(paths, options)
+    if unchecked is not None and not codes and not fields:
+        inputs = with_labels(inputs)
+        unchecked += inputs.labels or ()
+    for file in inputs.files:
         loaded = load_schema(schema(file.uri) if callable(schema) else schema)
         load_libraries(loaded)
         reading = replace(read_options(file.options, loaded), by_columns=False, keep_going=unchecked is not None)
@@ -127,7 +133,7 @@ class _Search:
     def _of_batch(self, batch: Batch, checker: Checker) -> Iterator[BadRow]:
         outcomes = checker.check_coerced(batch, coerce_batch(batch, checker.schema))
         found = [one for one in to_findings(outcomes, self._file.uri) if is_unread(one.code)]
-        found += [*map(error_finding, batch.unreadable), *(one for one in batch.findings if is_unread(one.code))]
+        found += [*map(error_finding, batch.unreadable), *(one for one in batch.findings if _is_in_no_row(one.code))]
         if found:
             self.scanned.add(UnitScan(findings=tuple(found)))
         is_wanted = (not self._codes or MALFORMED_ROW in self._codes) and not self._fields
@@ -138,11 +144,15 @@ class _Search:
         )
 
     def unchecked(self) -> Iterator[Finding]:
-        """What of the file could not be read or checked, as far as it was searched."""
+        """What of the file could not be read or checked, as far as it was searched, and labels that contradict it."""
         for one in self.scanned.findings():
             is_wanted = not self._fields or one.field is None or {one.field, one.rule} & set(self._fields)
-            if is_unread(one.code) and one.is_error and is_wanted:
+            if _is_in_no_row(one.code) and one.is_error and is_wanted:
                 yield one
+
+
+def _is_in_no_row(code: str) -> bool:
+    return code == WRONG_LABEL or is_unread(code)
 
 
 def _try(unit: WorkUnit) -> SourceError | None:

@@ -178,3 +178,21 @@ def test_values_of_another_type_are_shown_as_they_are(name: str, text: Any, tmp_
     assert [one.row for one in found] == list(range(50, 91))
     assert [one.values["x"] for one in found] == [*(f"word {number}" for number in range(40)), "1"]
     assert found[-1].values["m"] == "{'y': 'z'}"
+
+
+@pytest.mark.parametrize("is_wrong", [True, False])
+def test_errors_in_label_files_are_reported_beside_the_rows(is_wrong: bool, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.arange(48, dtype=np.uint8).reshape(8, 6)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text(f"0 0.5 0.5 {1.5 if is_wrong else 0.5} 0.5\n")
+    record = {"id": 1, "file_name": "a.png", "width": 9 if is_wrong else 6, "height": 8}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [record], "annotations": [], "categories": []}))
+    done = run_command("rows", tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (int(is_wrong), "no bad rows")
+    if is_wrong:
+        assert "label files have errors, which are in no row:" in done.stderr
+        assert "a.txt:1" in done.stderr
+        assert "9 x 8 pixels" in done.stderr
+        assert "what could not be read" not in done.stderr
+        done = run_command("rows", tmp_path, "--where", "DC601")
+    assert (done.returncode, done.stderr) == (0, "")
