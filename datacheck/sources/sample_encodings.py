@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Column
+from datacheck.batch import Column, Fault
 from datacheck.sources.json_columns import JsonColumns
 from datacheck.sources.json_values import load_sample
 from datacheck.text import plain
@@ -41,7 +41,13 @@ _NUMPY_DTYPES = ["i1", "<i2", "<i4", "<i8", "u1", "<u2", "<u4", "<u8", "<f2", "<
 
 
 class Encoding:
-    """Bytes of any kind. ``check`` raises ``ValueError`` for a value that cannot be decoded."""
+    """Bytes of any kind. ``check`` raises ``ValueError`` for a value that cannot be decoded.
+
+    Attributes:
+        faults: what is wrong with the values of the column that was made last.
+    """
+
+    faults: Sequence[Fault] = ()
 
     def check(self, data: memoryview) -> None:
         """Nothing can be wrong with bytes."""
@@ -91,6 +97,10 @@ class _Number(Encoding):
 
 
 class _Json(Encoding):
+    def __init__(self) -> None:
+        #: The types of the values so far.
+        self._types: dict[str, str] = {}
+
     def check(self, data: memoryview) -> None:
         try:
             load_sample(bytes(data))
@@ -99,7 +109,9 @@ class _Json(Encoding):
 
     def column(self, name: str, values: Sequence[memoryview]) -> Column:
         records = [{name: load_sample(bytes(one))} for one in values]
-        columns = list(JsonColumns({}).of(records, None)) if records else []
+        builder = JsonColumns({}, self._types)
+        columns = builder.of(records) if records else []
+        self.faults = builder.faults
         return columns[0] if columns else Column(name, pa.nulls(len(values)))
 
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, cast
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Batch, Column, MalformedRow, RawRecords
+from datacheck.batch import Batch, Column, Fault, MalformedRow, RawRecords
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
 from datacheck.sources.base import (
@@ -280,14 +280,18 @@ class _Samples:
             except (ValueError, LookupError, TypeError, OverflowError) as error:
                 malformed.append(MalformedRow(row, "", plain(str(error), 200)))
         columns: list[Column] = []
+        faults: list[Fault] = []
         for index, field in fields:
             columns.append(field.encoding.column(field.name, [parts[index] for parts in values]))
+            faults += field.encoding.faults
         places = np.array(rows, np.int64) if malformed else None
         raw = None
         if self._shard.layout:
             make = partial(_binaries, samples)
             raw = RawRecords(MdsSource.format, make, self._shard.layout)
-        return Batch(tuple(columns), len(rows), start, rows=places, malformed=tuple(malformed), raw=raw)
+        return Batch(
+            tuple(columns), len(rows), start, rows=places, malformed=tuple(malformed), raw=raw, faults=tuple(faults)
+        )
 
     def _samples(self, start: int, stop: int) -> Iterator[memoryview]:
         """The bytes of samples, which lie one after the other unless their places are damaged: then none of a wrong one."""

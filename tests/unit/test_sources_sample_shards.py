@@ -91,6 +91,16 @@ def test_samples_of_every_encoding_are_seen(tmp_path: Path) -> None:
     assert [(one.code, one.field) for one in report.findings if not one.examples] == [("DC005", "p")]
 
 
+@pytest.mark.parametrize("batch_samples", [3, 1 << 16])
+def test_json_of_another_type_and_missing_keys_are_found(
+    batch_samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.sample_shards._MAX_BATCH_SAMPLES", batch_samples)
+    texts = [b'{"a": 1.5, "b": 1}'] * 3 + [b'{"a": "x", "b": 1}'] * 3 + [b'{"a": 2, "b": 1}', b'{"a": 2}', b"3"]
+    folder = write_mds(tmp_path / "m", {"j": "json"}, [[text] for text in texts])
+    assert sorted(found(folder)) == [("DC012", "j", 1), ("DC012", "j.a", 3), ("DC108", "j.b", 1)]
+
+
 def test_a_sample_that_does_not_fit_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     rows = [[f4(1.0), b"ab"] for _ in range(20)]
     folder = write_mds(tmp_path / "m", {"x": "float32", "t": "str"}, rows)
