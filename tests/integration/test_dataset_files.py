@@ -324,11 +324,15 @@ def test_files_that_were_not_checked_are_counted_in_one_note(folder: Path) -> No
     assert datacheck.scan("data/a.parquet").findings == ()
 
 
-def test_a_published_output_has_no_files_that_were_not_checked(folder: Path) -> None:
+def test_all_of_a_published_output_is_checked_but_its_quarantine(folder: Path) -> None:
     table(folder / "a.parquet", x=[1.0, np.nan])
     Path("p.yaml").write_text("inputs: data\noutput: {path: out}\n")
     datacheck.run("p.yaml")
-    assert found(datacheck.scan("out"), "DC911", "DC912", "DC913", "DC316", "DC317") == []
+    report = datacheck.scan("out")
+    assert found(report, "DC911", "DC912", "DC316", "DC317") == []
+    assert [one.detail for one in report.findings if one.code == "DC913"] == [
+        "1 folder was not checked: 1 quarantine folder"
+    ]
 
 
 def test_a_folder_without_known_files_says_what_it_has(folder: Path) -> None:
