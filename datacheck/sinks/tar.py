@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from datacheck.arrow_layouts import python_value
 from datacheck.batch import Batch, Column
@@ -32,13 +34,11 @@ class _Writer(FileWriter):
     def _write(self, batch: Batch) -> None:
         assert batch.raw is not None
         changed = {column_name(column): column for column in batch.columns if column.is_new}
-        for row, raw in enumerate(batch.raw.array):
-            if not raw.is_valid:
+        for row, content in enumerate(_samples(batch.raw.array)):
+            if content is None:
                 raise OutputError(
                     f"the sample in row {row} has a member that is too large to be copied; drop or quarantine it"
                 )
-            # Samples are large: what is copied as it is has no second copy in memory.
-            content = memoryview(raw.as_buffer())
             if changed or batch.dropped:
                 content = memoryview(_rewritten(bytes(content), row, changed, batch.dropped))
             self._file.write(content)
@@ -53,6 +53,16 @@ class TarSink(WriterSink):
     format: ClassVar[str] = "tar"
     suffix: ClassVar[str] = ".tar"
     writer = _Writer
+
+
+def _samples(array: pa.Array) -> Iterator[memoryview | None]:
+    """The values of a binary array. They are large, and the scalars of Arrow would be copies."""
+    array = array.cast(pa.large_binary())
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    view = memoryview(data or b"")
+    for is_valid, start, end in zip(array.is_valid(), ends, ends[1:], strict=False):
+        yield view[start:end] if is_valid.as_py() else None
 
 
 def _rewritten(raw: bytes, row: int, changed: dict[str, Column], dropped: tuple[str, ...]) -> bytes:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -179,9 +180,7 @@ def _batch(
             faults += of_column
     faults += _faults(found, len(samples))
     columns = [column for column in columns if wanted is None or column.name in wanted]
-    raw = RawRecords(
-        TarSource.format, lambda: _binaries([b"".join(sample.raw) if sample.is_whole else None for sample in samples])
-    )
+    raw = RawRecords(TarSource.format, lambda: _joined([sample.raw if sample.is_whole else None for sample in samples]))
     return Batch(
         tuple(columns),
         len(samples),
@@ -289,8 +288,14 @@ def _integers(values: list[Any]) -> pa.Array:
 
 
 def _binaries(values: list[Any]) -> pa.Array:
-    offsets = np.cumsum([0, *(len(value or b"") for value in values)], dtype=np.int64)
-    data = pa.py_buffer(b"".join(value for value in values if value))
+    return _joined([None if value is None else [value] for value in values])
+
+
+def _joined(values: list[list[Any] | None]) -> pa.Array:
+    """Binary values, each of some pieces of bytes, which are copied once."""
+    pieces = [value or [] for value in values]
+    offsets = np.cumsum([0, *(sum(map(len, value)) for value in pieces)], dtype=np.int64)
+    data = pa.py_buffer(b"".join(itertools.chain.from_iterable(pieces)))
     return pa.Array.from_buffers(pa.large_binary(), len(values), [_bitmap(values), pa.py_buffer(offsets), data])
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from job_files import quarantine_of, write_pipeline
 from source_files import inspect, read_batches
 
 import datacheck
+from datacheck.sinks.tar import _samples
 from datacheck.sources import tar as tar_module
 from datacheck.sources.tar_members import checksum_of
 
@@ -358,3 +360,20 @@ def test_suffixes_of_every_sample_are_refused_as_names_with_dots(tmp_path: Path)
     assert "1,000 suffixes in 1,200 samples (a suffix begins at the first dot of a name)" in finding.message
     report = datacheck.scan(save(tmp_path / "b.tar", tar_bytes(members[:900])))
     assert "DC904" not in {one.code for one in report.findings}
+
+
+def test_large_samples_are_copied_once_on_their_way_to_an_output(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.tar", tar_bytes([("a.bin", bytes(1 << 21)), ("b.txt", b"1")]))
+    (batch,) = read_batches(inspect(path))
+    assert batch.raw is not None
+    tracemalloc.start()
+    try:
+        array = batch.raw.array
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    finally:
+        tracemalloc.stop()
+    first, second = _samples(array)
+    assert first is not None
+    assert second is not None
+    assert [bytes(first), bytes(second)] == array.to_pylist()
+    assert np.frombuffer(first, np.uint8).ctypes.data == array.buffers()[2].address

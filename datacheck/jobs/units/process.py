@@ -79,6 +79,7 @@ def judge_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]
             cleaner = _UnitCleaner(task, plan, whole)
             for labelled in label_unit(task, plan):
                 cleaner.process(labelled)
+                del labelled
     except DatacheckError:
         return ()
     return tuple(whole.outcomes())
@@ -101,6 +102,7 @@ def judge_rows(task: UnitTask, plan: UnitPlan) -> DatasetState | None:
         cleaner = _UnitCleaner(task, plan, kept)
         for labelled in label_unit(task, plan):
             cleaner.process(labelled)
+            del labelled
     except DatacheckError:
         return None
     return kept.dataset
