@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import os
 import posixpath
@@ -90,8 +91,16 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+def _is_wanted_log(record: logging.LogRecord) -> bool:
+    """Whether it is not about the other arrays of a group, which the library opens at once, after one could not be opened."""
+    message = record.getMessage()
+    return "never retrieved" not in message or "zarr" not in message
+
+
 def _arrays(uri: str, options: ReadOptions, wanted: set[str] | None = None) -> list[NamedArray]:
     zarr = import_library(uri, "zarr", "zarr")
+    # asyncio logs them once they are freed, whenever that is.
+    logging.getLogger("asyncio").addFilter(_is_wanted_log)
     if storage_of(uri).stat(uri, recent=True).kind != "folder":
         raise SourceError("DC901", uri, "it is not the folder of a Zarr store", "unpack or copy the store to a folder")
     path = storage_of(uri).local_path(uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import warnings
@@ -268,13 +269,17 @@ def test_values_that_stand_for_missing_ones_are_nulls(tmp_path: Path) -> None:
     assert found(tmp_path / "a.zarr") == [("DC104", "t", 1)]
 
 
-def test_an_array_with_damaged_metadata_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+def test_an_array_with_damaged_metadata_is_named_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     group = store(tmp_path / "a.zarr", 3)
     for name in ("b", "c", "x"):
         group.create_array(name, data=np.array([1, NAN]))
     (tmp_path / "a.zarr" / "b" / "zarr.json").write_text("{")
     (tmp_path / "a.zarr" / "c" / "zarr.json").write_text(json.dumps({"zarr_format": 3}))
     assert set(found(tmp_path / "a.zarr")) == {("DC005", "b", 1), ("DC005", "c", 1), ("DC101", "x", 1)}
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_damaged_metadata_and_files_under_its_name_are_findings(tmp_path: Path) -> None:
