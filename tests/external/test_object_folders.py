@@ -82,4 +82,4 @@ def test_what_only_its_library_reads_is_to_be_copied(tmp_path: Path, bucket: Buc
     bucket.upload(tmp_path, "d")
     (error,) = datacheck.scan(f"{bucket.uri}/d/a.lance").findings
     assert error.code == "DC901"
-    assert "on this machine; copy the" in error.message
+    assert "or copy it here" in error.message
