@@ -57,7 +57,8 @@ def fields(draw: st.DrawFn) -> Field:
     return Field(**words)
 
 
-NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "[]" not in name and "." not in name and "`" not in name)
+#: A name with a ``*`` is a pattern, and cannot be a key.
+NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "[]" not in name and not set(".`*") & set(name))
 
 
 @st.composite
