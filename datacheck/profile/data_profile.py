@@ -19,7 +19,7 @@ from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.row_lengths import RowLengths
 from datacheck.profile.notes.spans import Span
 from datacheck.profile.row_keys import LocalKeys
-from datacheck.profile.unit import LeafKey, UnitProfile, merge_by_key
+from datacheck.profile.unit import LeafKey, UnitProfile, add_part, merge_by_key
 
 #: The hashes of a dataset's rows or of one of its keys. All datasets of a comparison have the same kind.
 RowKeys = LocalKeys | ExchangedKeys
@@ -117,16 +117,9 @@ class DataProfile:
 
     def add(self, file: FileProfile, unit: UnitProfile) -> None:
         """Add the next unit of ``file``, the last file so far, or several that were merged. Hashes are added apart."""
-        file.num_rows += unit.num_rows
-        file.num_malformed += unit.num_malformed
+        add_part(file, unit)
         file.error = file.error or unit.error
         file.findings = merge_findings([*file.findings, *unit.findings]) if unit.findings else file.findings
-        for path, facts in unit.fields.items():
-            known = file.fields.get(path)
-            file.fields[path] = known.followed_by(facts) if known else facts
-        for name, times in unit.names.items():
-            file.names[name] = max(file.names.get(name, 0), times)
-        merge_by_key(file.new_values, unit.new_values)
         for key, notes in unit.notes.items():
             notes.set_file(file.uri)
             file.spans[key] = Span.of(unit.leaves[key]).merged(file.spans.get(key))

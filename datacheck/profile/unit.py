@@ -49,6 +49,18 @@ _PROBE = 1 << 16
 _MAX_UNIQUE_BYTES = 256 << 20
 
 
+def add_part(total: Any, part: UnitProfile) -> None:
+    """Add the rows, facts, names and new values of the next part to the profile of a unit or of a file."""
+    total.num_rows += part.num_rows
+    total.num_malformed += part.num_malformed
+    for path, facts in part.fields.items():
+        known = total.fields.get(path)
+        total.fields[path] = known.followed_by(facts) if known else facts
+    for name, times in part.names.items():
+        total.names[name] = max(total.names.get(name, 0), times)
+    merge_by_key(total.new_values, part.new_values)
+
+
 @dataclass(slots=True)
 class UnitProfile:
     """The profile of one unit.
@@ -88,16 +100,9 @@ class UnitProfile:
 
     def merge(self, other: UnitProfile) -> None:
         """Merge the profile of the next part of the file, which must not be used afterwards. Hashes are left out."""
-        self.num_rows += other.num_rows
-        self.num_malformed += other.num_malformed
-        for path, facts in other.fields.items():
-            known = self.fields.get(path)
-            self.fields[path] = known.followed_by(facts) if known else facts
-        for name, times in other.names.items():
-            self.names[name] = max(self.names.get(name, 0), times)
+        add_part(self, other)
         merge_by_key(self.leaves, other.leaves)
         merge_by_key(self.notes, other.notes)
-        merge_by_key(self.new_values, other.new_values)
         self.row_lengths.merge(other.row_lengths)
         self.is_quick = self.is_quick or other.is_quick
         self.error = self.error or other.error

@@ -52,7 +52,7 @@ def explain_with_history(
 
 
 def without_samples(found: Diagnosis) -> Diagnosis:
-    """Diverged weights are no sample's fault, whichever sample overflowed first."""
+    """Where the weights have diverged, no sample is to blame, whichever overflowed first."""
     if found.cause not in DIVERGENCE:
         return found
     return replace(found, field=None, samples=(), origins=())
